@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use crate::load::LayoutArgs;
+use crate::search::SearchArgs;
 use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
 use clap::Args;
@@ -10,6 +11,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
+use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{Plan, PlannedTensor, Recipe, plan, write};
 use trine_model::GgufModel;
 
@@ -39,7 +41,7 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    pub fn run(self, recipe: &Recipe) -> Result<Exit> {
+    pub fn run(self, mut recipe: Recipe, search: Option<&SearchArgs>) -> Result<Exit> {
         if !self.dry_run {
             output::check_new(&self.output, self.force, "--force replaces it")?;
         }
@@ -47,7 +49,11 @@ impl Conversion {
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
-        let plan = plan(&model, recipe)?;
+        let found = match search {
+            Some(search) => search.search(&model, &mut recipe, &stop)?,
+            None => None,
+        };
+        let plan = plan(&model, &recipe)?;
         plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         if let [first, ..] = plan.without_importance()[..] {
             let count = units::plural(plan.without_importance().len() as u64, "tensor");
@@ -66,7 +72,7 @@ impl Conversion {
         });
         bar.finish_and_clear();
         written?;
-        self.print_report(&plan, recipe)?;
+        self.print_report(&plan, &recipe, found.as_ref())?;
         Ok(Exit::Done)
     }
 
@@ -97,7 +103,7 @@ impl Conversion {
         Ok(())
     }
 
-    fn print_report(&self, plan: &Plan, recipe: &Recipe) -> Result<()> {
+    fn print_report(&self, plan: &Plan, recipe: &Recipe, found: Option<&Found>) -> Result<()> {
         let report = plan.report();
         let mut out = std::io::stdout().lock();
         if self.json {
@@ -106,6 +112,9 @@ impl Conversion {
                 "kept": report.kept, "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
                 "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
                 "bits_per_weight": plan.bits_per_weight(),
+                "choices": found.map(|found| &found.choices),
+                "predicted_kl": found.map(|found| found.predicted_kl),
+                "measured_kl": found.map(|found| found.measured_kl),
             });
             writeln!(out, "{report}")?;
             return Ok(());
@@ -122,6 +131,13 @@ impl Conversion {
             report.kept + report.unfit.len(),
             plan.bits_per_weight(),
         )?;
+        if let Some(found) = found {
+            let header = ["group", "format", "KL alone"].map(str::to_owned);
+            let row = |cost: &Cost| [cost.group.clone(), cost.format.clone(), format!("{:.6}", cost.kl)];
+            let rows: Vec<[String; 3]> = std::iter::once(header).chain(found.choices.iter().map(row)).collect();
+            writeln!(out, "{}", table::columns(&rows, 2))?;
+            writeln!(out, "mean KL {:.6} nats per token, predicted {:.6}", found.measured_kl, found.predicted_kl)?;
+        }
         let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
             let block = recipe.target.map_or(1, |target| target.format().block);

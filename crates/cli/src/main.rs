@@ -34,6 +34,7 @@ mod progress;
 mod recipe;
 mod sampling;
 mod say;
+mod search;
 mod secret;
 mod table;
 mod template;

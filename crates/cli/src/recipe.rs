@@ -67,6 +67,7 @@ impl RecipeArgs {
             embedding: one("--embedding-type", &self.embedding_type)?,
             output: one("--output-type", &self.output_type)?,
             imatrix: self.imatrix.as_deref().map(Imatrix::read).transpose()?.map(Arc::new),
+            ..Recipe::default()
         })
     }
 

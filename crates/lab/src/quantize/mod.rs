@@ -1,8 +1,10 @@
 //! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
 
+mod encode;
 mod mix;
 mod plan;
 mod rule;
+pub mod search;
 mod write;
 
 pub use mix::{MIXES, Mix};
@@ -47,6 +49,12 @@ pub enum Error {
     /// A rule cannot be read.
     #[error("expected {expected}, found `{found}`")]
     Rule { expected: String, found: String },
+    /// No mixture is as small as asked for. Bytes of tensors.
+    #[error("the tensors take at least {least} bytes in the smallest formats, more than the {asked} asked for")]
+    TooSmall { least: u64, asked: u64 },
+    /// The divergence cannot be measured.
+    #[error(transparent)]
+    Divergence(#[from] crate::divergence::Error),
     /// The importance matrix is that of another model.
     #[error(transparent)]
     Imatrix(#[from] crate::imatrix::Error),

@@ -4,6 +4,7 @@ use super::mix::{Mix, Mixer, Shape, layer_of};
 use super::{Error, QuantizeReport, Rule};
 use crate::imatrix::Imatrix;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use trine_model::GgufModel;
 use trine_tensor::format::{F16, F32, IQ4_NL, Q4_0, Q5_0, Q5_1, Q8_0};
@@ -43,6 +44,8 @@ pub struct Recipe {
     pub target: Option<Target>,
     /// Exceptions, of which the first that a tensor matches counts.
     pub rules: Vec<Rule>,
+    /// The formats of tensors by their names, before all others.
+    pub formats: BTreeMap<String, &'static Format>,
     /// The format of the embedding of tokens, and of the output head, which precede the rules.
     pub embedding: Option<&'static Format>,
     pub output: Option<&'static Format>,
@@ -192,6 +195,11 @@ fn shape(model: &GgufModel, tied: bool, imatrix: bool) -> Shape {
     }
 }
 
+fn is_matrix(tensor: &TensorInfo) -> bool {
+    let rows: usize = tensor.shape.split_last().map_or(1, |(_, rest)| rest.iter().product());
+    rows > 1 && !KEPT.iter().any(|end| tensor.name.ends_with(end))
+}
+
 /// The format of one tensor. Vectors and the like of folders become float32, as all programs that read GGUF expect.
 fn choose(
     tensor: &TensorInfo,
@@ -200,8 +208,7 @@ fn choose(
     recipe: &Recipe,
     mixer: Option<&mut Mixer>,
 ) -> (&'static Format, Choice) {
-    let rows: usize = tensor.shape.split_last().map_or(1, |(_, rest)| rest.iter().product());
-    if rows == 1 || KEPT.iter().any(|end| tensor.name.ends_with(end)) {
+    if !is_matrix(tensor) {
         return (if folder { &F32 } else { tensor.format }, Choice::Kept);
     }
     // A mixture counts every matrix, whatever becomes of it.
@@ -212,6 +219,7 @@ fn choose(
         "output.weight" => recipe.output,
         _ => None,
     };
+    let named = recipe.formats.get(&tensor.name).copied().or(named);
     let ruled = || recipe.rules.iter().find(|rule| rule.matches(&tensor.name)).map(|rule| rule.format);
     let named = named.or_else(ruled);
     let layer = tensor.name.starts_with("blk.");
@@ -249,6 +257,13 @@ fn most(tensors: &[PlannedTensor]) -> Option<&'static Format> {
         }
     }
     weights.into_iter().max_by_key(|(_, sum)| *sum).map(|(format, _)| format)
+}
+
+impl PlannedTensor {
+    /// Whether it is multiplied by, so that formats of few bits are for it.
+    pub fn is_matrix(&self) -> bool {
+        is_matrix(&self.info)
+    }
 }
 
 impl Plan {
