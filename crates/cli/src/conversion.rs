@@ -1,6 +1,6 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::load::LayoutArgs;
 use crate::search::SearchArgs;
 use crate::{interrupt, output, progress, table, units};
@@ -10,10 +10,14 @@ use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine_backend::CacheType;
+use trine_lab::bench::TEXT;
+use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
+use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{Plan, PlannedTensor, Recipe, plan, write};
-use trine_model::GgufModel;
+use trine_model::{DeviceOptions, GgufModel, Language};
 
 /// What is read and written.
 #[derive(Args)]
@@ -65,6 +69,9 @@ impl Conversion {
             self.print_plan(&plan)?;
             return Ok(Exit::Done);
         }
+        if !plan.ternarize {
+            self.check_ternary(&model, &plan, &stop)?;
+        }
         let bar = progress::bytes("writing", plan.bytes_before());
         let written = write(&model, &plan, &self.output, &mut |done| {
             bar.set_position(done);
@@ -74,6 +81,49 @@ impl Conversion {
         written?;
         self.print_report(&plan, &recipe, found.as_ref())?;
         Ok(Exit::Done)
+    }
+
+    /// Refuses to make a model ternary that is not, and says what that would do to it.
+    fn check_ternary(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
+        if !plan.tensors.iter().any(PlannedTensor::becomes_ternary) {
+            return Ok(());
+        }
+        let bar = progress::bytes("checking", plan.bytes_before());
+        let damage = damage(model, plan, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let damage = damage?;
+        let Some(worst) = damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) else { return Ok(()) };
+        let mean = damage.iter().map(|damage| damage.cosine).sum::<f64>() / damage.len() as f64;
+        let count = plan.tensors.iter().filter(|tensor| tensor.becomes_ternary()).count();
+        let mut message = format!(
+            "{}: {} of {count} matrices are not ternary: between them and the nearest ternary weights the cosine is {mean:.3}, at worst {:.3} ({})",
+            self.input.display(),
+            damage.len(),
+            worst.cosine,
+            table::visible(&worst.tensor),
+        );
+        if let Ok(after) = self.predicted(model, &damage) {
+            message.push_str(&format!(
+                "; on a short text, perplexity would be {:.1} instead of {:.1}, and the most likely token the same after {:.1} % of all",
+                after.perplexity,
+                after.perplexity_reference,
+                100.0 * after.top1,
+            ));
+        }
+        let hint = "train a ternary model, see trine train --help; or write this one with --really, to look at it";
+        Err(UsageError { message, hint }.into())
+    }
+
+    /// What the damage does to predictions.
+    fn predicted(&self, model: &GgufModel, damage: &[Damage]) -> Result<Divergence> {
+        let tokenizer = Language::of_metadata(model.metadata())?.tokenizer;
+        let chunks = Chunks::new(&tokenizer, TEXT, 64.min(model.spec().context_length), 5)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
+        Ok(predict(model, damage, &DeviceOptions::default(), &chunks, &options)?)
     }
 
     fn print_plan(&self, plan: &Plan) -> Result<()> {

@@ -19,8 +19,9 @@ use clap::Args;
     trine quantize f16.gguf q4.gguf --format q4_k_m\n  \
     trine quantize Qwen3-0.6B/ qwen3-q8_0.gguf --format q8_0\n  \
     trine quantize f16.gguf iq2.gguf --format iq2_m --imatrix imatrix.gguf\n  \
-    trine quantize f16.gguf my.gguf -f q4_k --tensor ffn_down=q6_k --layers 0-1=q8_0\n  \
-    trine quantize f16.gguf small.gguf --target-bpw 4.2 --text text.txt\n  \
+    trine quantize f16.gguf my.gguf -f q4_k --tensor ffn_down=q6_k\n  \
+    trine quantize f16.gguf my.gguf -f q4_k --layers 0-1=q8_0\n  \
+    trine quantize f16.gguf 4.gguf --target-bpw 4.2 --text text.txt\n  \
     trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s")]
 pub struct Quantize {
     #[command(flatten)]

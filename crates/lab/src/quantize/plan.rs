@@ -51,6 +51,8 @@ pub struct Recipe {
     pub output: Option<&'static Format>,
     /// How much each column matters.
     pub imatrix: Option<Arc<Imatrix>>,
+    /// Make matrices ternary for ternary formats that are not ternary yet, whatever that does to the model.
+    pub ternarize: bool,
 }
 
 /// Why a tensor gets its format.
@@ -89,6 +91,8 @@ pub struct Plan {
     pub imatrix: Option<Arc<Imatrix>>,
     /// What the importance matrix says little about.
     pub warnings: Vec<String>,
+    /// Make matrices ternary for ternary formats.
+    pub ternarize: bool,
 }
 
 /// Tensors of several rows that are not multiplied by, or by which a layer chooses its experts, as they end in GGUF.
@@ -169,7 +173,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
     let imatrix = recipe.imatrix.clone();
-    Ok(Plan { metadata, tensors, imatrix, warnings })
+    Ok(Plan { metadata, tensors, imatrix, warnings, ternarize: recipe.ternarize })
 }
 
 /// Layers in order, before them what is in none.
@@ -263,6 +267,11 @@ impl PlannedTensor {
     /// Whether it is multiplied by, so that formats of few bits are for it.
     pub fn is_matrix(&self) -> bool {
         is_matrix(&self.info)
+    }
+
+    /// Whether it gets a ternary format, and may be more than that now.
+    pub fn becomes_ternary(&self) -> bool {
+        self.info.format.encodes_trits() && !self.from.ternary
     }
 }
 
