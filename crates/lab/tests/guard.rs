@@ -32,7 +32,7 @@ fn ternarized_weights_are_the_nearest_of_their_signs() {
     let ternary = made.decode();
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     let expected = dot(&weights, &ternary) / (dot(&weights, &weights) * dot(&ternary, &ternary)).sqrt();
-    assert!((cosine - expected).abs() < 1e-6 && (0.86..0.9).contains(&cosine), "{cosine} {expected}");
+    assert!((cosine - expected).abs() < 1e-6 && (0.88..0.91).contains(&cosine), "{cosine} {expected}");
     // No other scale is nearer.
     let error = |factor: f32| weights.iter().zip(&ternary).map(|(a, b)| (a - factor * b).powi(2)).sum::<f32>();
     assert!(error(1.0) < error(0.99) && error(1.0) < error(1.01));
@@ -74,7 +74,7 @@ fn dense_models_are_refused_with_what_they_would_lose() {
     let tokenizer = Language::of(&file).unwrap().tokenizer;
     let chunks = Chunks::new(&tokenizer, trine_lab::bench::TEXT, 64, 2).unwrap();
     let after = predict(&model, &found, &DeviceOptions::default(), &chunks, &OPTIONS).unwrap();
-    assert!(after.perplexity > 1.5 * after.perplexity_reference, "{after:?}");
+    assert!(after.perplexity > 1.2 * after.perplexity_reference, "{after:?}");
     let output = folder.path().join("out.gguf");
     assert!(matches!(write(&model, &planned, &output, &mut go_on), Err(Error::NotTernary { .. })));
     recipe.ternarize = true;
