@@ -30,6 +30,7 @@ const COMMANDS: &[&[&str]] = &[
     &["eval", "kl"],
     &["eval", "logits"],
     &["eval", "tasks"],
+    &["compare"],
     &["crossval"],
     &["devices"],
     &["completions"],
