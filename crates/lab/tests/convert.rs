@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Batch, CacheType};
 use trine_lab::diff::diff;
-use trine_lab::quantize::{Recipe, plan, write, write_folder};
+use trine_lab::quantize::{Recipe, Target, plan, write, write_folder};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language, ModelOptions, Spec, is_in_halves, load};
 use trine_tensor::format::{F32, Q4_0};
@@ -195,7 +195,7 @@ fn a_difference_has_a_name_and_a_size() {
     assert!(same.tensors.len() == 21 && same.only_first.is_empty() && same.only_second.is_empty(), "{same:?}");
     assert!(same.tensors.iter().all(|tensor| tensor.distance.unwrap().max_abs == 0.0), "{same:?}");
     assert!(compare(&other, &other).is_same());
-    let recipe = Recipe { format: Some(&Q4_0), ..Recipe::default() };
+    let recipe = Recipe { target: Some(Target::Format(&Q4_0)), ..Recipe::default() };
     let coarse = converted(&other, &folder.path().join("q4_0.gguf"), &recipe);
     let found = compare(&other, &coarse);
     let down = found.tensors.iter().find(|tensor| tensor.name == "blk.0.ffn_down.weight").unwrap();

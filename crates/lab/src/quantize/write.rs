@@ -1,12 +1,14 @@
 //! Writes a model as a GGUF file, tensor by tensor: pieces of rows are decoded, encoded and checked by threads that live as long as the run,
 //! and written in order. What is in memory is one tensor as it is read, and a few pieces for each thread.
 
+use super::guard::ternarized;
 use super::{Error, Plan};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use trine_kernels::tables;
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
 use trine_tensor::gguf::ShardedWriter;
@@ -52,7 +54,9 @@ pub fn write(
     pooled(progress, |pool| {
         for (i, tensor) in plan.tensors.iter().enumerate() {
             pool.next(tensor.bytes_before, model)?;
-            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, &mut writer)?;
+            let view = model.read(i)?;
+            let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
+            pool.rewrite(view, &tensor.info, tensor.bytes_before, &mut writer)?;
         }
         pool.next(0, model)
     })?;
@@ -161,12 +165,13 @@ impl Scratch {
                 let (skip, size) = (before / format.block * format.bytes, rows.len() * stride);
                 job.out.clear();
                 job.out.resize(skip + size + format.tail, 0);
+                let table = tables().next().expect("the scalar table is always there");
                 match format.layout {
                     Layout::Headed(_) => {
                         let rows = weights.chunks_exact(cols).zip(job.out.chunks_exact_mut(stride));
-                        rows.for_each(|(weights, out)| (format.encode)(weights, out));
+                        rows.for_each(|(weights, out)| table.encode(format, weights, None, out));
                     }
-                    _ => (format.encode)(&self.weights, &mut job.out),
+                    _ => table.encode(format, &self.weights, None, &mut job.out),
                 }
                 *encoded = skip..skip + size;
                 let (bytes, tail) = job.out[skip..].split_at(size);
