@@ -2,20 +2,25 @@
 
 mod batch;
 mod bench;
+mod compare;
 mod completions;
 mod convert;
 mod crossval;
 mod devices;
+mod diff;
 mod doctor;
+mod edit;
 mod embed;
 mod eval;
 mod generate_data;
 mod imatrix;
 mod info;
 mod key;
+mod merge;
 mod quantize;
 mod run;
 mod serve;
+mod split;
 mod tokenize;
 mod tokenizer;
 mod top;
@@ -39,6 +44,10 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
+    Split(split::Split),
+    Merge(merge::Merge),
+    Diff(diff::DiffCommand),
+    Edit(edit::Edit),
     Imatrix(imatrix::ImatrixCommand),
     Doctor(doctor::Doctor),
     Train(train::Train),
@@ -47,6 +56,7 @@ pub enum Command {
     Bench(bench::Bench),
     Tune(tune::Tune),
     Eval(eval::Eval),
+    Compare(compare::Compare),
     Crossval(crossval::Crossval),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -55,9 +65,9 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
-    ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
+    ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
 ];
 
@@ -74,6 +84,10 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Split(command) => command.run(),
+            Command::Merge(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Edit(command) => command.run(),
             Command::Imatrix(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
@@ -82,6 +96,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Tune(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Crossval(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
