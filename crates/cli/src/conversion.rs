@@ -1,31 +1,42 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
 use crate::exit::{Exit, UsageError};
-use crate::load::LayoutArgs;
+use crate::load::{LayoutArgs, size};
+use crate::search::SearchArgs;
 use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
-use trine_lab::quantize::{Plan, PlannedTensor, Recipe, names, plan, write};
-use trine_model::GgufModel;
-use trine_tensor::{Format, format};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine_backend::CacheType;
+use trine_lab::bench::TEXT;
+use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
+use trine_lab::quantize::guard::{Damage, damage, predict};
+use trine_lab::quantize::search::{Cost, Found};
+use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, plan, write, write_folder};
+use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
+use trine_tensor::format::{BF16, F16, F32};
+use trine_tensor::{File, TensorInfo, gguf, llama2c};
 
 /// What is read and written.
 #[derive(Args)]
 pub struct Conversion {
-    /// Input: a GGUF file, or a folder with safetensors and config.json
+    /// Input: a GGUF file, a folder with safetensors and config.json, or a .bin file of llama2.c, which needs --tokenizer
     input: PathBuf,
-    /// Output file
+    /// Output: a GGUF file
     output: PathBuf,
     /// Tokenizer of the output [default: that of the input]
     ///
     /// A tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them.
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
+    /// Write several files of about this size, OUTPUT-00001-of-00003.gguf and so on
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub shard_size: Option<ByteSize>,
     #[command(flatten)]
     layouts: LayoutArgs,
     /// Print what each tensor becomes, and write nothing
@@ -39,44 +50,93 @@ pub struct Conversion {
     json: bool,
 }
 
-/// The format with this name.
-///
-/// # Errors
-/// When there is none that GGUF stores models in, or the name is that of a mixture of formats in llama.cpp, such as Q4_K_M.
-pub fn format(name: &str) -> Result<&'static Format, UsageError> {
-    let storable = |name: &str| format::by_name(name).filter(|format| format.stores_models());
-    storable(name).ok_or_else(|| {
-        let mixed = name
-            .rsplit_once('_')
-            .filter(|(_, end)| ["s", "m", "l", "xl"].iter().any(|size| end.eq_ignore_ascii_case(size)));
-        match mixed.and_then(|(most, _)| storable(most)) {
-            Some(most) => UsageError {
-                message: format!(
-                    "--format: expected one format for all matrices, found the mixture `{name}`, which is mostly {most}"
-                ),
-                hint: "the name without its last part is that of a format, such as --format q4_k",
-            },
-            None => UsageError {
-                message: format!("--format: expected one of {}, found `{name}`", names()),
-                hint: "for example --format q4_k",
-            },
-        }
-    })
-}
-
 impl Conversion {
-    pub fn run(self, recipe: &Recipe) -> Result<Exit> {
-        if !self.dry_run {
+    /// Whether the output is a GGUF file by its name.
+    pub fn is_gguf(&self) -> bool {
+        self.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    }
+
+    fn open(&self) -> Result<File, trine_tensor::Error> {
+        match self.input.extension().is_some_and(|extension| extension == "bin") {
+            true => llama2c::open(&self.input),
+            false => self.layouts.open(&self.input),
+        }
+    }
+
+    /// Writes a folder.
+    pub fn run_folder(self, recipe: &Recipe) -> Result<Exit> {
+        let format = match recipe.target {
+            None => None,
+            Some(Target::Format(format)) if [&F32, &F16, &BF16].contains(&format) => Some(format),
+            Some(target) => {
+                let found = target.name().to_lowercase();
+                let message = format!("--format: expected f32, f16 or bf16 in a folder, found {found}");
+                return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
+            }
+        };
+        let stop = interrupt::flag()?;
+        let file = self.open()?;
+        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
+        let hf = HfModel::of(&model, format).map_err(Error::from)?;
+        let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
+        let count = units::plural(hf.tensors().len() as u64, "tensor");
+        let mut out = std::io::stdout().lock();
+        if self.dry_run {
+            for info in hf.tensors() {
+                let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
+                writeln!(out, "{}  {}  {}", table::visible(&info.name), shape.join(" x "), info.format)?;
+            }
+            writeln!(out, "{count}, {}", units::bytes(bytes))?;
+            return Ok(Exit::Done);
+        }
+        let bar = progress::bytes("writing", bytes);
+        let shard_size = self.shard_size.map_or(5_000_000_000, |size| size.as_u64());
+        let written = write_folder(&model, &hf, &self.output, shard_size, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        written?;
+        let report = json!({ "output": self.output, "tensors": hf.tensors().len(), "bytes_after": bytes });
+        match self.json {
+            true => writeln!(out, "{report}")?,
+            false => writeln!(out, "{}: {count}, {}", self.output.display(), units::bytes(bytes))?,
+        }
+        Ok(Exit::Done)
+    }
+
+    pub fn run(self, mut recipe: Recipe, search: Option<&SearchArgs>) -> Result<Exit> {
+        if !self.dry_run && self.shard_size.is_none() {
             output::check_new(&self.output, self.force, "--force replaces it")?;
         }
         let stop = interrupt::flag()?;
-        let file = self.layouts.open(&self.input)?;
+        let file = self.open()?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
-        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
-        let plan = plan(&model, recipe)?;
+        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
+        let found = match search {
+            Some(search) => search.search(&model, &mut recipe, &stop)?,
+            None => None,
+        };
+        let mut plan = plan(&model, &recipe)?;
+        plan.shard_size = self.shard_size.map(|size| size.as_u64());
+        plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+        if let [first, ..] = plan.without_importance()[..] {
+            let count = units::plural(plan.without_importance().len() as u64, "tensor");
+            note!(
+                "warning: {count} with few bits and no importance matrix, such as {first}: --imatrix makes them usable"
+            );
+        }
         if self.dry_run {
             self.print_plan(&plan)?;
             return Ok(Exit::Done);
+        }
+        let infos: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
+        for path in gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))? {
+            output::check_new(&path, self.force, "--force replaces it")?;
+        }
+        if !plan.ternarize {
+            self.check_ternary(&model, &plan, &stop)?;
         }
         let bar = progress::bytes("writing", plan.bytes_before());
         let written = write(&model, &plan, &self.output, &mut |done| {
@@ -84,9 +144,51 @@ impl Conversion {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
-        written?;
-        self.print_report(&plan, recipe)?;
+        self.print_report(&plan, &recipe, found.as_ref(), &written?)?;
         Ok(Exit::Done)
+    }
+
+    /// Refuses to make a model ternary that is not, and says what that would do to it.
+    fn check_ternary(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
+        if !plan.tensors.iter().any(PlannedTensor::becomes_ternary) {
+            return Ok(());
+        }
+        let bar = progress::bytes("checking", plan.bytes_before());
+        let damage = damage(model, plan, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let damage = damage?;
+        let Some(worst) = damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) else { return Ok(()) };
+        let mean = damage.iter().map(|damage| damage.cosine).sum::<f64>() / damage.len() as f64;
+        let count = plan.tensors.iter().filter(|tensor| tensor.becomes_ternary()).count();
+        let mut message = format!(
+            "{}: {} of {count} matrices are not ternary: between them and the nearest ternary weights the cosine is {mean:.3}, at worst {:.3} ({})",
+            self.input.display(),
+            damage.len(),
+            worst.cosine,
+            table::visible(&worst.tensor),
+        );
+        if let Ok(after) = self.predicted(model, &damage) {
+            message.push_str(&format!(
+                "; on a short text, perplexity would be {:.1} instead of {:.1}, and the most likely token the same after {:.1} % of all",
+                after.perplexity,
+                after.perplexity_reference,
+                100.0 * after.top1,
+            ));
+        }
+        let hint = "train a ternary model, see trine train --help; or write this one with --really, to look at it";
+        Err(UsageError { message, hint }.into())
+    }
+
+    /// What the damage does to predictions.
+    fn predicted(&self, model: &GgufModel, damage: &[Damage]) -> Result<Divergence> {
+        let tokenizer = Language::of_metadata(model.metadata())?.tokenizer;
+        let chunks = Chunks::new(&tokenizer, TEXT, 64.min(model.spec().context_length), 5)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
+        Ok(predict(model, damage, &DeviceOptions::default(), &chunks, &options)?)
     }
 
     fn print_plan(&self, plan: &Plan) -> Result<()> {
@@ -116,14 +218,19 @@ impl Conversion {
         Ok(())
     }
 
-    fn print_report(&self, plan: &Plan, recipe: &Recipe) -> Result<()> {
+    fn print_report(&self, plan: &Plan, recipe: &Recipe, found: Option<&Found>, files: &[PathBuf]) -> Result<()> {
         let report = plan.report();
         let mut out = std::io::stdout().lock();
         if self.json {
             let report = json!({
-                "output": self.output, "format": recipe.format.map(|format| format.name), "rewritten": report.rewritten,
+                "output": files[0], "files": files, "format": recipe.target.map(|target| target.name()),
+                "rewritten": report.rewritten,
                 "kept": report.kept, "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
                 "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
+                "bits_per_weight": plan.bits_per_weight(),
+                "choices": found.map(|found| &found.choices),
+                "predicted_kl": found.map(|found| found.predicted_kl),
+                "measured_kl": found.map(|found| found.measured_kl),
             });
             writeln!(out, "{report}")?;
             return Ok(());
@@ -133,16 +240,26 @@ impl Conversion {
             report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
-            "{}: {}, {}; {} unchanged; tensors {before} -> {after}",
-            self.output.display(),
+            "{}{}: {}, {}; {} unchanged; tensors {before} -> {after}, {:.2} bits per weight",
+            files[0].display(),
+            if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() },
             units::plural(plan.tensors.len() as u64, "tensor"),
             formats.join(", "),
             report.kept + report.unfit.len(),
+            plan.bits_per_weight(),
         )?;
+        if let Some(found) = found {
+            let header = ["group", "format", "KL alone"].map(str::to_owned);
+            let row = |cost: &Cost| [cost.group.clone(), cost.format.clone(), format!("{:.6}", cost.kl)];
+            let rows: Vec<[String; 3]> = std::iter::once(header).chain(found.choices.iter().map(row)).collect();
+            writeln!(out, "{}", table::columns(&rows, 2))?;
+            writeln!(out, "mean KL {:.6} nats per token, predicted {:.6}", found.measured_kl, found.predicted_kl)?;
+        }
         let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
-            if let ([first, rest @ ..], Some(format)) = (&tensors[..], recipe.format) {
-                let (count, block) = (units::plural(tensors.len() as u64, "tensor"), format.block);
+            let block = recipe.target.map_or(1, |target| target.format().block);
+            if let [first, rest @ ..] = &tensors[..] {
+                let count = units::plural(tensors.len() as u64, "tensor");
                 let more = if rest.is_empty() { "" } else { ", ..." };
                 note!("warning: {count} {what}: rows are not multiples of {block} weights ({first}{more})");
             }

@@ -15,7 +15,8 @@ use trine_hub::{Cache, HubOptions, Reference};
 const CERTIFICATES: u64 = 16 << 20;
 
 /// Arguments that are models in some commands, where they are paths.
-const MODELS: [&str; 6] = ["model", "input", "reference", "reference_model", "embedding_model", "against"];
+const MODELS: [&str; 8] =
+    ["model", "input", "first", "second", "reference", "reference_model", "embedding_model", "against"];
 
 /// A variable that is set, and not empty.
 fn variable(name: &str) -> Option<OsString> {
@@ -99,9 +100,11 @@ fn resolve(path: PathBuf) -> PathBuf {
 /// The command line, whose models may be named as on the hub.
 pub fn with_models(command: Command) -> Command {
     let is_run = command.get_name() == "run";
+    // It writes to the file that is named, and those of a cache are what their hashes say.
+    let is_edit = command.get_name() == "edit";
     let is_path = |arg: &Arg| arg.get_value_parser().type_id() == ValueParser::path_buf().type_id();
     let named = |arg: Arg| match arg.get_id().as_str() {
-        id if !MODELS.contains(&id) || !is_path(&arg) => arg,
+        id if !MODELS.contains(&id) || !is_path(&arg) || is_edit => arg,
         // It refuses an empty name itself.
         _ if is_run => arg.value_parser(OsStringValueParser::new().map(|name| resolve(name.into()))),
         _ => arg.value_parser(PathBufValueParser::new().map(resolve)),

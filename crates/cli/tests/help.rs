@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 30] = [
+const COMMANDS: &[&[&str]] = &[
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -22,6 +22,10 @@ const COMMANDS: [&[&str]; 30] = [
     &["convert"],
     &["quantize"],
     &["imatrix"],
+    &["split"],
+    &["merge"],
+    &["diff"],
+    &["edit"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],
@@ -33,6 +37,7 @@ const COMMANDS: [&[&str]; 30] = [
     &["eval", "kl"],
     &["eval", "logits"],
     &["eval", "tasks"],
+    &["compare"],
     &["crossval"],
     &["devices"],
     &["completions"],
@@ -56,7 +61,7 @@ fn help_groups_the_commands_and_lists_the_exit_statuses() {
 
 #[test]
 fn help_fits_the_terminal() {
-    for command in COMMANDS.into_iter().chain([&[][..]]) {
+    for command in COMMANDS.iter().copied().chain([&[][..]]) {
         for columns in [80, 100] {
             for flag in ["-h", "--help"] {
                 let text = help(command, flag, columns);

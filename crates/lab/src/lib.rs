@@ -7,6 +7,7 @@
 //! - [`quantize`] writes a GGUF file in another format.
 //! - [`imatrix`] measures how large the inputs of each column of a matrix are, for better quantizing.
 //! - [`tasks`] measures how often a model answers questions correctly.
+//! - [`diff`] compares two files: keys, tokenizer, and the distance of each tensor.
 //! - [`perplexity`] measures how well a model predicts a text.
 //! - [`mod@divergence`] measures how far the predictions of one model are from those of another.
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
@@ -51,6 +52,7 @@
 pub mod append;
 pub mod bench;
 pub mod crossval;
+pub mod diff;
 pub mod divergence;
 pub mod doctor;
 pub mod generate;

@@ -100,6 +100,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Where the file will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Flushes the file to disk and moves it to its path. Refuses when tensors are missing.
     pub fn finish(self) -> Result<()> {
         let Writer { path, file, tensors, written, found, .. } = self;

@@ -1,10 +1,12 @@
-use crate::conversion::{self, Conversion};
+use crate::conversion::Conversion;
 use crate::exit::Exit;
+use crate::recipe::RecipeArgs;
 use anyhow::Result;
 use clap::Args;
-use trine_lab::quantize::{Recipe, names};
 
-/// Convert a model from Hugging Face to GGUF
+/// Convert a model from Hugging Face to GGUF, or back
+///
+/// An output whose name ends with .gguf is a GGUF file, any other a folder that transformers loads.
 ///
 /// The output has the tokenizer, the chat template and the sampling defaults of the folder. Without --format, every weight stays
 /// exactly what it is when the folder runs: matrices keep F32, F16 or BF16; those of GPTQ and AWQ become Q4_0 or Q8_0, and those of
@@ -14,19 +16,20 @@ use trine_lab::quantize::{Recipe, names};
 #[command(after_help = "Examples:\n  \
     trine convert Qwen3-0.6B/ qwen3.gguf\n  \
     trine convert Qwen3-0.6B/ qwen3-q8_0.gguf --format q8_0\n  \
-    trine convert bitnet-b1.58-2B-4T/ bitnet.gguf --dry-run")]
+    trine convert bitnet-b1.58-2B-4T/ bitnet.gguf --dry-run\n  \
+    trine convert model.gguf folder/ --format bf16")]
 pub struct Convert {
     #[command(flatten)]
     conversion: Conversion,
-    /// Format of matrices, such as f16, q8_0 or q4_k [default: what holds them exactly]
-    #[arg(short, long, visible_alias = "to", value_name = "NAME")]
-    #[arg(long_help = format!("Format of matrices [default: what holds them exactly], one of {}", names().to_lowercase()))]
-    format: Option<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
 }
 
 impl Convert {
     pub fn run(self) -> Result<Exit> {
-        let format = self.format.as_deref().map(conversion::format).transpose()?;
-        self.conversion.run(&Recipe { format })
+        match self.conversion.is_gguf() {
+            true => self.conversion.run(self.recipe.recipe()?, None),
+            false => self.conversion.run_folder(&self.recipe.recipe()?),
+        }
     }
 }

@@ -2,11 +2,14 @@
 
 mod batch;
 mod bench;
+mod compare;
 mod completions;
 mod convert;
 mod crossval;
 mod devices;
+mod diff;
 mod doctor;
+mod edit;
 mod embed;
 mod eval;
 mod generate_data;
@@ -14,11 +17,13 @@ mod imatrix;
 mod info;
 mod key;
 mod list;
+mod merge;
 mod pull;
 mod quantize;
 mod rm;
 mod run;
 mod serve;
+mod split;
 mod tokenize;
 mod tokenizer;
 mod top;
@@ -45,6 +50,10 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
+    Split(split::Split),
+    Merge(merge::Merge),
+    Diff(diff::DiffCommand),
+    Edit(edit::Edit),
     Imatrix(imatrix::ImatrixCommand),
     Doctor(doctor::Doctor),
     Train(train::Train),
@@ -53,6 +62,7 @@ pub enum Command {
     Bench(bench::Bench),
     Tune(tune::Tune),
     Eval(eval::Eval),
+    Compare(compare::Compare),
     Crossval(crossval::Crossval),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -62,9 +72,9 @@ pub enum Command {
 pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
     ("Download models", &["pull", "list", "rm"]),
-    ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
-    ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
+    ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
 ];
 
@@ -84,6 +94,10 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Split(command) => command.run(),
+            Command::Merge(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Edit(command) => command.run(),
             Command::Imatrix(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
@@ -92,6 +106,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Tune(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Crossval(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),

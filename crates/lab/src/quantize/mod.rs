@@ -1,15 +1,24 @@
 //! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
 
+mod encode;
+mod folder;
+pub mod guard;
+mod mix;
 mod plan;
+mod rule;
+pub mod search;
 mod write;
 
-pub use plan::{Choice, Plan, PlannedTensor, Recipe, plan};
+pub use folder::write_folder;
+pub use mix::{MIXES, Mix};
+pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
+pub use rule::Rule;
 pub use write::write;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_model::GgufModel;
+use trine_model::{GgufModel, Rewrite};
 use trine_tensor::{FORMATS, File, Format};
 
 /// Why a model cannot be quantized.
@@ -31,12 +40,38 @@ pub enum Error {
     /// The name of the output is that of another kind of file.
     #[error("{path}: expected a name that ends with .gguf, found one that ends with .{extension}")]
     Extension { path: String, extension: String },
+    /// There is something where the new folder would be.
+    #[error("{path}: expected no folder, or an empty one, found another")]
+    Occupied { path: String },
+    /// A folder has no way to say what the model is.
+    #[error("no folder of transformers is this {arch}: {what} would differ")]
+    Inexpressible { arch: &'static str, what: String },
     /// The format is not for weights, or no file can hold it.
     #[error("expected a format for weights in a GGUF file, one of {}, found {format}", names())]
     NotStorable { format: &'static str },
     /// No matrix has rows of whole blocks of the format; `block` is in weights.
     #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
     Nothing { path: String, format: &'static str, block: usize },
+    /// A rule is for no tensor.
+    #[error("no tensor matches {rule}")]
+    NoMatch { rule: String },
+    /// A rule cannot be read.
+    #[error("expected {expected}, found `{found}`")]
+    Rule { expected: String, found: String },
+    /// Weights that are not ternary would be destroyed.
+    #[error(
+        "tensor `{tensor}`: {format} holds ternary weights, and the nearest have a cosine of {cosine:.3} with these"
+    )]
+    Dense { tensor: String, format: &'static str, cosine: f64 },
+    /// No mixture is as small as asked for. Bytes of tensors.
+    #[error("the tensors take at least {least} bytes in the smallest formats, more than the {asked} asked for")]
+    TooSmall { least: u64, asked: u64 },
+    /// The divergence cannot be measured.
+    #[error(transparent)]
+    Divergence(#[from] crate::divergence::Error),
+    /// The importance matrix is that of another model.
+    #[error(transparent)]
+    Imatrix(#[from] crate::imatrix::Error),
     /// A weight, the first such, is NaN or infinite.
     #[error("tensor `{tensor}`: expected finite weights, found {found}")]
     NotFinite { tensor: String, found: f32 },
@@ -90,7 +125,25 @@ pub fn quantize(
         return Err(Error::NotStorable { format: format.name });
     }
     let model = GgufModel::open(input, None)?;
-    let plan = plan(&model, &Recipe { format: Some(format) })?;
+    let plan = plan(&model, &Recipe { target: Some(Target::Format(format)), ..Recipe::default() })?;
     write(&model, &plan, output, progress)?;
     Ok(plan.report())
+}
+
+/// What a loader does to the weights of `file` so that they are in the formats of `recipe`, without writing a file.
+///
+/// # Errors
+/// As [`plan`], and when a ternary format would destroy the weights.
+pub fn quantize_on_load(file: &File, recipe: &Recipe) -> Result<Rewrite, Error> {
+    let model = GgufModel::open(file, None)?;
+    let plan = plan(&model, recipe)?;
+    if plan.tensors.iter().any(PlannedTensor::becomes_ternary)
+        && let [damage, ..] = &guard::damage(&model, &plan, &mut |_| ControlFlow::Continue(()))?[..]
+    {
+        let format = recipe.target.map_or("a ternary format", |target| target.name());
+        return Err(Error::Dense { tensor: damage.tensor.clone(), format, cosine: damage.cosine });
+    }
+    let rewritten = |tensor: &&PlannedTensor| matches!(tensor.choice, Choice::Rewritten | Choice::Replaced);
+    let formats = plan.tensors.iter().filter(rewritten).map(|tensor| (tensor.info.name.clone(), tensor.info.format));
+    Ok(search::rewriting(formats.collect(), recipe))
 }

@@ -1,15 +1,19 @@
 //! Writes a model as a GGUF file, tensor by tensor: pieces of rows are decoded, encoded and checked by threads that live as long as the run,
 //! and written in order. What is in memory is one tensor as it is read, and a few pieces for each thread.
 
+use super::encode::importance_of;
+use super::guard::ternarized;
 use super::{Error, Plan};
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use trine_kernels::tables;
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
-use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, Writer, gguf};
+use trine_tensor::gguf::ShardedWriter;
+use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, gguf};
 
 /// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
 const PIECE: usize = 1 << 15;
@@ -32,7 +36,8 @@ pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
 }
 
 /// Writes `model` to the GGUF file `output` as `plan` says. `progress` gets how many bytes of the input's tensors are done, and may break off.
-/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format.
+/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format. Gives the paths of
+/// the files, which are several if the plan has a size of shards that one would exceed.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
@@ -41,10 +46,30 @@ pub fn write(
     plan: &Plan,
     output: &Path,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> Result<(), Error> {
+) -> Result<Vec<PathBuf>, Error> {
     check_output(model.file(), output)?;
     let entries: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
-    let mut writer = gguf::create(output, &plan.metadata, entries)?;
+    let id = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let max = plan.shard_size.unwrap_or(u64::MAX);
+    let mut writer = gguf::create_shards(output, &plan.metadata, entries, max, &id)?;
+    pooled(progress, |pool| {
+        for (i, tensor) in plan.tensors.iter().enumerate() {
+            pool.next(tensor.bytes_before, model)?;
+            let view = model.read(i)?;
+            let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
+            let importance = importance_of(plan.imatrix.as_deref(), &tensor.info.name);
+            pool.rewrite(view, importance, &tensor.info, tensor.bytes_before, &mut writer)?;
+        }
+        pool.next(0, model)
+    })?;
+    Ok(writer.finish()?)
+}
+
+/// Runs `all` with threads that do its work.
+pub(super) fn pooled(
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    all: impl FnOnce(&mut Pool) -> Result<(), Error>,
+) -> Result<(), Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ((jobs, received), (finished, done)) = (channel(), channel());
     let received = Mutex::new(received);
@@ -53,27 +78,35 @@ pub fn write(
             let (received, finished) = (&received, finished.clone());
             scope.spawn(move || work(received, &finished));
         }
-        let mut pool = Pool { jobs, done, spare: Vec::new(), most: threads * AHEAD, bytes: 0, progress };
-        let mut unreleased = 0;
-        for (i, tensor) in plan.tensors.iter().enumerate() {
-            pool.proceed(0)?;
-            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, &mut writer)?;
-            pool.bytes += tensor.bytes_before;
-            unreleased += tensor.bytes_before;
-            if unreleased > RELEASE {
-                model.release();
-                unreleased = 0;
-            }
-        }
-        pool.proceed(0)
-    })?;
-    Ok(writer.finish()?)
+        let (spare, most) = (Vec::new(), threads * AHEAD);
+        all(&mut Pool { jobs, done, spare, most, bytes: 0, size: 0, unreleased: 0, progress })
+    })
 }
 
 /// What is done with all rows of a tensor.
 struct Task {
     view: View,
     work: Work,
+    /// How much each column matters, `[experts, cols]` or `[cols]`.
+    importance: Option<Vec<f32>>,
+}
+
+impl Task {
+    fn new(view: View, work: Work) -> Task {
+        Task { view, work, importance: None }
+    }
+
+    /// Rows that have the same importance.
+    fn rows_alike(&self) -> usize {
+        let parts = self.importance.as_ref().map_or(1, |importance| importance.len() / self.view.cols());
+        self.view.rows() / parts
+    }
+
+    /// How much the columns of these rows matter.
+    fn importance_of(&self, rows: &Range<usize>) -> Option<&[f32]> {
+        let cols = self.view.cols();
+        Some(&self.importance.as_ref()?[rows.start / self.rows_alike() * cols..][..cols])
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -154,12 +187,13 @@ impl Scratch {
                 let (skip, size) = (before / format.block * format.bytes, rows.len() * stride);
                 job.out.clear();
                 job.out.resize(skip + size + format.tail, 0);
+                let table = tables().next().expect("the scalar table is always there");
                 match format.layout {
                     Layout::Headed(_) => {
                         let rows = weights.chunks_exact(cols).zip(job.out.chunks_exact_mut(stride));
-                        rows.for_each(|(weights, out)| (format.encode)(weights, out));
+                        rows.for_each(|(weights, out)| table.encode(format, weights, None, out));
                     }
-                    _ => (format.encode)(&self.weights, &mut job.out),
+                    _ => table.encode(format, &self.weights, job.task.importance_of(&rows), &mut job.out),
                 }
                 *encoded = skip..skip + size;
                 let (bytes, tail) = job.out[skip..].split_at(size);
@@ -188,15 +222,18 @@ fn decode(format: &Format, bytes: &[u8], tail: &[u8], cols: usize, out: &mut [f3
 type Take<'a> = dyn FnMut(Range<usize>, &[u8]) -> Result<(), Error> + 'a;
 
 /// Threads that work, and who waits for them.
-struct Pool<'a> {
+pub(super) struct Pool<'a> {
     jobs: Sender<Job>,
     done: Receiver<Done>,
     /// Buffers that nobody uses.
     spare: Vec<Vec<u8>>,
     /// Pieces that are worked on at once.
     most: usize,
-    /// Bytes of the tensors that are done.
+    /// Bytes of the tensors that are done, and of the one that is worked on.
     bytes: u64,
+    size: u64,
+    /// Bytes read since pages were given back.
+    unreleased: u64,
     progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
 }
 
@@ -209,15 +246,33 @@ impl Pool<'_> {
         }
     }
 
+    /// Ends the work on a tensor, and begins that on the next, of so many bytes.
+    pub fn next(&mut self, size: u64, model: &GgufModel) -> Result<(), Error> {
+        self.unreleased += self.size;
+        if self.unreleased > RELEASE {
+            model.release();
+            self.unreleased = 0;
+        }
+        self.bytes += std::mem::replace(&mut self.size, size);
+        self.proceed(0)
+    }
+
     /// Writes a tensor, which has `size` bytes, in the format of `info`.
-    fn rewrite(&mut self, view: View, info: &TensorInfo, size: u64, writer: &mut Writer) -> Result<(), Error> {
+    pub fn rewrite(
+        &mut self,
+        view: View,
+        importance: Option<Vec<f32>>,
+        info: &TensorInfo,
+        size: u64,
+        writer: &mut ShardedWriter,
+    ) -> Result<(), Error> {
         let format = info.format;
         if view.format == format {
             let bytes = view.stored()?;
             let mut rest: Bytes = bytes;
             let view = view.by_rows();
             let stride = rest.len() / view.rows();
-            self.run(Task { view, work: Work::Check }, size, &mut |rows, _| {
+            self.run(Task::new(view, Work::Check), size, &mut |rows, _| {
                 Ok(writer.part(&rest.split_to(rows.len() * stride))?)
             })?;
             writer.part(&rest)?;
@@ -227,9 +282,10 @@ impl Pool<'_> {
         let by_rows = format.matrix_layout().map_or(format, |layout| layout.rows);
         let scale = match by_rows.tail {
             0 => None,
-            _ => Some(self.run(Task { view: view.clone(), work: Work::Measure }, 0, &mut |_, _| Ok(()))?.largest()),
+            _ => Some(self.run(Task::new(view.clone(), Work::Measure), 0, &mut |_, _| Ok(()))?.largest()),
         };
-        let task = Task { view, work: Work::Encode(by_rows, scale) };
+        let task =
+            Task { view, work: Work::Encode(by_rows, scale), importance: importance.filter(|_| scale.is_none()) };
         // The scale of a tensor as its format writes it.
         let tail = scale.map_or(Vec::new(), |scale| {
             let mut block = vec![0.0; by_rows.block];
@@ -261,7 +317,11 @@ impl Pool<'_> {
 
     /// Does a task in pieces. `take` gets the rows of each and what they became, in order.
     fn run(&mut self, task: Task, size: u64, take: &mut Take) -> Result<Loss, Error> {
-        let (rows, each) = (task.view.rows(), (PIECE / task.view.cols()).max(1));
+        let (rows, alike) = (task.view.rows(), task.rows_alike());
+        // Pieces of equal size, none of which has rows of two experts.
+        let most = (PIECE / task.view.cols()).clamp(1, alike);
+        let each =
+            if alike == rows { most } else { (1..=most).rev().find(|each| alike.is_multiple_of(*each)).unwrap_or(1) };
         let task = Arc::new(task);
         let mut ahead = (0..rows.div_ceil(each)).map(|i| i * each..rows.min((i + 1) * each));
         let mut pieces: VecDeque<Option<Done>> = VecDeque::new();

@@ -1,9 +1,9 @@
 //! Writing a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::header::{check_dimensions, check_name};
-use super::{MAGIC, alignment, id, type_ids};
+use super::header::{TableRow, check_dimensions, check_name};
+use super::{MAGIC, ShardedWriter, alignment, groups, id, shards, type_ids};
 use crate::error::in_tensor;
 use crate::writer::{Writer, write_all};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
@@ -21,43 +21,97 @@ pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<TensorIn
     Writer::create(path, &header, tensors, alignment)
 }
 
+/// As [`create`], but as several files of about `max` bytes each, which [`crate::File::open`] opens as one: `path` without its extension, and
+/// `-00001-of-00003.gguf` and so on, as llama.cpp names them. One file of the name `path` if that is enough. `id` tells these shards from those of
+/// other models.
+pub fn create_shards(
+    path: impl AsRef<Path>,
+    metadata: &Metadata,
+    tensors: Vec<TensorInfo>,
+    max: u64,
+    id: &str,
+) -> Result<ShardedWriter> {
+    let path = path.as_ref();
+    let parts = groups(&tensors, max).map_err(|e| e.at(path))?;
+    if parts.len() < 2 {
+        return Ok(ShardedWriter::new(vec![(create(path, metadata, tensors)?, usize::MAX)]));
+    }
+    // The first describes the layouts of the tensors of all.
+    let described = type_ids::describe(metadata, &tensors).map_err(|e| e.at(path))?;
+    let count = parts.len();
+    let mut writers = Vec::new();
+    for (no, part) in parts.into_iter().enumerate() {
+        let path = shards::path(path, no, count);
+        let mut metadata = if no == 0 { described.clone() } else { Metadata::new() };
+        shards::describe(&mut metadata, no, count, tensors.len(), id);
+        let (header, alignment) = header_as_is(&metadata, &part).map_err(|e| e.at(&path))?;
+        let len = part.len();
+        writers.push((Writer::create(&path, &header, part, alignment)?, len));
+    }
+    Ok(ShardedWriter::new(writers))
+}
+
+/// The files that [`create_shards`] writes.
+///
+/// # Errors
+/// When a format cannot hold one of the tensors.
+pub fn shard_paths(path: &Path, tensors: &[TensorInfo], max: u64) -> Result<Vec<PathBuf>> {
+    let count = groups(tensors, max)?.len();
+    let paths = |count| (0..count).map(|no| shards::path(path, no, count)).collect();
+    Ok(if count < 2 { vec![path.to_owned()] } else { paths(count) })
+}
+
 /// Everything before the data section, padded, and the alignment.
 fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize)> {
-    let metadata = &type_ids::describe(metadata, tensors)?;
+    header_as_is(&type_ids::describe(metadata, tensors)?, tensors)
+}
+
+/// [`header`] with metadata that describes the layouts of tensors already.
+fn header_as_is(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize)> {
     let alignment = alignment(metadata)? as u64;
-    let mut out = Vec::new();
-    out.extend(MAGIC);
-    out.extend(3u32.to_le_bytes());
-    out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend((metadata.len() as u64).to_le_bytes());
-    for (key, value) in metadata.iter() {
-        put_name(&mut out, key)?;
-        put_value(&mut out, value);
-    }
-    let mut names = std::collections::HashSet::new();
     let mut offset = 0u64;
+    let mut rows = Vec::new();
     for info in tensors {
-        if !names.insert(&info.name) {
-            return Err(Error::duplicate(in_tensor(&info.name)));
-        }
-        check_dimensions(&info.name, info.shape.len())?;
         let unknown = || Error::unsupported(in_tensor(&info.name), "a format with a type number in GGUF", info.format);
         let id = info.format.id.ok_or_else(unknown)?;
-        put_name(&mut out, &info.name)?;
-        out.extend((info.shape.len() as u32).to_le_bytes());
-        for &n in info.shape.iter().rev() {
-            out.extend((n as u64).to_le_bytes());
-        }
-        out.extend(id.to_le_bytes());
-        out.extend(offset.to_le_bytes());
+        let shape = info.shape.iter().map(|&n| n as u64).collect();
+        rows.push(TableRow { name: info.name.clone(), shape, id, offset });
         offset = info
             .size()?
             .checked_next_multiple_of(alignment)
             .and_then(|size| offset.checked_add(size))
             .ok_or_else(|| info.overflow())?;
     }
-    out.resize(out.len().next_multiple_of(alignment as usize), 0);
-    Ok((out, alignment as usize))
+    Ok((encode(metadata, &rows, alignment as usize)?, alignment as usize))
+}
+
+/// The bytes of a header, padded.
+pub(super) fn encode(metadata: &Metadata, table: &[TableRow], alignment: usize) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    out.extend(MAGIC);
+    out.extend(3u32.to_le_bytes());
+    out.extend((table.len() as u64).to_le_bytes());
+    out.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata.iter() {
+        put_name(&mut out, key)?;
+        put_value(&mut out, value);
+    }
+    let mut names = std::collections::HashSet::new();
+    for TableRow { name, shape, id, offset } in table {
+        if !names.insert(name) {
+            return Err(Error::duplicate(in_tensor(name)));
+        }
+        check_dimensions(name, shape.len())?;
+        put_name(&mut out, name)?;
+        out.extend((shape.len() as u32).to_le_bytes());
+        for n in shape.iter().rev() {
+            out.extend(n.to_le_bytes());
+        }
+        out.extend(id.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+    }
+    out.resize(out.len().next_multiple_of(alignment), 0);
+    Ok(out)
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {
