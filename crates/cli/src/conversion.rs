@@ -1,6 +1,6 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
-use crate::exit::{Exit, UsageError};
+use crate::exit::Exit;
 use crate::load::LayoutArgs;
 use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
@@ -10,9 +10,8 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine_lab::quantize::{Plan, PlannedTensor, Recipe, names, plan, write};
+use trine_lab::quantize::{Plan, PlannedTensor, Recipe, plan, write};
 use trine_model::GgufModel;
-use trine_tensor::{Format, format};
 
 /// What is read and written.
 #[derive(Args)]
@@ -39,31 +38,6 @@ pub struct Conversion {
     json: bool,
 }
 
-/// The format with this name.
-///
-/// # Errors
-/// When there is none that GGUF stores models in, or the name is that of a mixture of formats in llama.cpp, such as Q4_K_M.
-pub fn format(name: &str) -> Result<&'static Format, UsageError> {
-    let storable = |name: &str| format::by_name(name).filter(|format| format.stores_models());
-    storable(name).ok_or_else(|| {
-        let mixed = name
-            .rsplit_once('_')
-            .filter(|(_, end)| ["s", "m", "l", "xl"].iter().any(|size| end.eq_ignore_ascii_case(size)));
-        match mixed.and_then(|(most, _)| storable(most)) {
-            Some(most) => UsageError {
-                message: format!(
-                    "--format: expected one format for all matrices, found the mixture `{name}`, which is mostly {most}"
-                ),
-                hint: "the name without its last part is that of a format, such as --format q4_k",
-            },
-            None => UsageError {
-                message: format!("--format: expected one of {}, found `{name}`", names()),
-                hint: "for example --format q4_k",
-            },
-        }
-    })
-}
-
 impl Conversion {
     pub fn run(self, recipe: &Recipe) -> Result<Exit> {
         if !self.dry_run {
@@ -74,6 +48,13 @@ impl Conversion {
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
         let plan = plan(&model, recipe)?;
+        plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+        if let [first, ..] = plan.without_importance()[..] {
+            let count = units::plural(plan.without_importance().len() as u64, "tensor");
+            note!(
+                "warning: {count} with few bits and no importance matrix, such as {first}: --imatrix makes them usable"
+            );
+        }
         if self.dry_run {
             self.print_plan(&plan)?;
             return Ok(Exit::Done);
@@ -121,9 +102,10 @@ impl Conversion {
         let mut out = std::io::stdout().lock();
         if self.json {
             let report = json!({
-                "output": self.output, "format": recipe.format.map(|format| format.name), "rewritten": report.rewritten,
+                "output": self.output, "format": recipe.target.map(|target| target.name()), "rewritten": report.rewritten,
                 "kept": report.kept, "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
                 "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
+                "bits_per_weight": plan.bits_per_weight(),
             });
             writeln!(out, "{report}")?;
             return Ok(());
@@ -133,16 +115,18 @@ impl Conversion {
             report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
-            "{}: {}, {}; {} unchanged; tensors {before} -> {after}",
+            "{}: {}, {}; {} unchanged; tensors {before} -> {after}, {:.2} bits per weight",
             self.output.display(),
             units::plural(plan.tensors.len() as u64, "tensor"),
             formats.join(", "),
             report.kept + report.unfit.len(),
+            plan.bits_per_weight(),
         )?;
         let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
-            if let ([first, rest @ ..], Some(format)) = (&tensors[..], recipe.format) {
-                let (count, block) = (units::plural(tensors.len() as u64, "tensor"), format.block);
+            let block = recipe.target.map_or(1, |target| target.format().block);
+            if let [first, rest @ ..] = &tensors[..] {
+                let count = units::plural(tensors.len() as u64, "tensor");
                 let more = if rest.is_empty() { "" } else { ", ..." };
                 note!("warning: {count} {what}: rows are not multiples of {block} weights ({first}{more})");
             }

@@ -31,6 +31,7 @@ mod output;
 mod print_config;
 mod profile;
 mod progress;
+mod recipe;
 mod sampling;
 mod say;
 mod secret;

@@ -5,7 +5,7 @@ mod common;
 use common::{run, trine, trine_with};
 use std::path::Path;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: &[&[&str]] = &[
     &["top"],
     &["serve"],
     &["key", "new"],
@@ -53,7 +53,7 @@ fn help_groups_the_commands_and_lists_the_exit_statuses() {
 
 #[test]
 fn help_fits_the_terminal() {
-    for command in COMMANDS.into_iter().chain([&[][..]]) {
+    for command in COMMANDS.iter().copied().chain([&[][..]]) {
         for columns in [80, 100] {
             for flag in ["-h", "--help"] {
                 let text = help(command, flag, columns);

@@ -1,8 +1,8 @@
-use crate::conversion::{self, Conversion};
+use crate::conversion::Conversion;
 use crate::exit::Exit;
+use crate::recipe::RecipeArgs;
 use anyhow::Result;
 use clap::Args;
-use trine_lab::quantize::{Recipe, names};
 
 /// Convert a model from Hugging Face to GGUF
 ///
@@ -18,15 +18,12 @@ use trine_lab::quantize::{Recipe, names};
 pub struct Convert {
     #[command(flatten)]
     conversion: Conversion,
-    /// Format of matrices, such as f16, q8_0 or q4_k [default: what holds them exactly]
-    #[arg(short, long, visible_alias = "to", value_name = "NAME")]
-    #[arg(long_help = format!("Format of matrices [default: what holds them exactly], one of {}", names().to_lowercase()))]
-    format: Option<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
 }
 
 impl Convert {
     pub fn run(self) -> Result<Exit> {
-        let format = self.format.as_deref().map(conversion::format).transpose()?;
-        self.conversion.run(&Recipe { format })
+        self.conversion.run(&self.recipe.recipe()?)
     }
 }

@@ -1,9 +1,13 @@
 //! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
 
+mod mix;
 mod plan;
+mod rule;
 mod write;
 
-pub use plan::{Choice, Plan, PlannedTensor, Recipe, plan};
+pub use mix::{MIXES, Mix};
+pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
+pub use rule::Rule;
 pub use write::write;
 
 use std::collections::BTreeMap;
@@ -37,6 +41,15 @@ pub enum Error {
     /// No matrix has rows of whole blocks of the format; `block` is in weights.
     #[error("no tensor of {path} can be held in {format}: its rows must be multiples of {block} weights")]
     Nothing { path: String, format: &'static str, block: usize },
+    /// A rule is for no tensor.
+    #[error("no tensor matches {rule}")]
+    NoMatch { rule: String },
+    /// A rule cannot be read.
+    #[error("expected {expected}, found `{found}`")]
+    Rule { expected: String, found: String },
+    /// The importance matrix is that of another model.
+    #[error(transparent)]
+    Imatrix(#[from] crate::imatrix::Error),
     /// A weight, the first such, is NaN or infinite.
     #[error("tensor `{tensor}`: expected finite weights, found {found}")]
     NotFinite { tensor: String, found: f32 },
@@ -90,7 +103,7 @@ pub fn quantize(
         return Err(Error::NotStorable { format: format.name });
     }
     let model = GgufModel::open(input, None)?;
-    let plan = plan(&model, &Recipe { format: Some(format) })?;
+    let plan = plan(&model, &Recipe { target: Some(Target::Format(format)), ..Recipe::default() })?;
     write(&model, &plan, output, progress)?;
     Ok(plan.report())
 }

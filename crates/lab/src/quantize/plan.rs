@@ -1,21 +1,59 @@
 //! Which format each tensor gets.
 
-use super::{Error, QuantizeReport};
+use super::mix::{Mix, Mixer, Shape, layer_of};
+use super::{Error, QuantizeReport, Rule};
+use crate::imatrix::Imatrix;
+use std::cmp::Ordering;
+use std::sync::Arc;
 use trine_model::GgufModel;
-use trine_tensor::format::{F32, IQ4_NL, Q5_0, Q5_1, Q8_0};
+use trine_tensor::format::{F16, F32, IQ4_NL, Q4_0, Q5_0, Q5_1, Q8_0};
 use trine_tensor::{FileFormat, Format, Metadata, TensorInfo};
+
+/// What matrices become.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// One format for all of them. A ternary one is for those inside layers.
+    Format(&'static Format),
+    /// A mixture of formats.
+    Mix(&'static Mix),
+}
+
+impl Target {
+    /// The name of the format or mixture.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Target::Format(format) => format.name,
+            Target::Mix(mix) => mix.name,
+        }
+    }
+
+    /// The format of most matrices.
+    pub fn format(&self) -> &'static Format {
+        match self {
+            Target::Format(format) => format,
+            Target::Mix(mix) => mix.format,
+        }
+    }
+}
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Recipe {
-    /// The format of matrices; `None` keeps that of the input.
-    pub format: Option<&'static Format>,
+    /// What matrices become; `None` keeps the formats of the input.
+    pub target: Option<Target>,
+    /// Exceptions, of which the first that a tensor matches counts.
+    pub rules: Vec<Rule>,
+    /// The format of the embedding of tokens, and of the output head, which precede the rules.
+    pub embedding: Option<&'static Format>,
+    pub output: Option<&'static Format>,
+    /// How much each column matters.
+    pub imatrix: Option<Arc<Imatrix>>,
 }
 
 /// Why a tensor gets its format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// It stays as it is: a vector, what is no matrix of a linear layer, for a ternary format the embedding and head, or a matrix that has the
+    /// It stays as it is: a vector, what is no matrix of a linear layer, for a ternary format the embedding and head, or a matrix that has its
     /// format already.
     Kept,
     /// It gets the format that was asked for.
@@ -44,6 +82,10 @@ pub struct Plan {
     pub metadata: Metadata,
     /// In the order of [`GgufModel::tensors`].
     pub tensors: Vec<PlannedTensor>,
+    /// How much each column matters.
+    pub imatrix: Option<Arc<Imatrix>>,
+    /// What the importance matrix says little about.
+    pub warnings: Vec<String>,
 }
 
 /// Tensors of several rows that are not multiplied by, or by which a layer chooses its experts, as they end in GGUF.
@@ -59,7 +101,8 @@ const KEPT: [&str; 6] = [
 /// What takes the place of a format in rows that are not whole blocks of 256: blocks of 32 with as many bits or a few more, as llama.cpp
 /// chooses them.
 static REPLACEMENTS: &[(&[&str], &Format)] = &[
-    (&["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "Q2_K", "Q3_K"], &IQ4_NL),
+    (&["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"], &IQ4_NL),
+    (&["Q2_K", "Q3_K"], &Q4_0),
     (&["Q4_K"], &Q5_0),
     (&["Q5_K"], &Q5_1),
     (&["Q6_K"], &Q8_0),
@@ -71,18 +114,37 @@ const QUANTIZATION_VERSION: u32 = 2;
 /// Decides the format of each tensor of `model`.
 ///
 /// # Errors
-/// When no tensor can be held in the format asked for.
+/// When no tensor can be held in the format asked for, a rule matches no tensor, or the importance matrix is that of another model.
 pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
     let folder = model.file().format() == FileFormat::Safetensors;
+    let infos = model.tensors();
+    let mut warnings = Vec::new();
+    if let Some(imatrix) = &recipe.imatrix {
+        warnings = imatrix.check(infos.iter())?;
+    }
+    if let Some(rule) = recipe.rules.iter().find(|rule| !infos.iter().any(|info| rule.matches(&info.name))) {
+        return Err(Error::NoMatch { rule: rule.to_string() });
+    }
+    let tied = !infos.iter().any(|info| info.name == "output.weight");
+    let mut mixer = match recipe.target {
+        Some(Target::Mix(mix)) => Some(Mixer::new(mix, shape(model, tied, recipe.imatrix.is_some()), infos.iter())),
+        _ => None,
+    };
+    // Mixtures count matrices in the order of layers, whatever that of the file.
+    let mut order: Vec<usize> = (0..infos.len()).collect();
+    order.sort_by(|&a, &b| by_layer(&infos[a].name, &infos[b].name));
+    let mut choices: Vec<(&'static Format, Choice)> = vec![(&F32, Choice::Kept); infos.len()];
+    for i in order {
+        choices[i] = choose(&infos[i], folder, tied, recipe, mixer.as_mut());
+    }
     let mut tensors = Vec::new();
-    for tensor in model.tensors() {
-        let (format, choice) = choose(tensor, folder, recipe);
+    for (tensor, (format, choice)) in infos.iter().zip(choices) {
         let info = TensorInfo { format, ..tensor.clone() };
         let (bytes_before, bytes_after) = (tensor.size()?, info.size()?);
         tensors.push(PlannedTensor { info, from: tensor.format, bytes_before, bytes_after, choice });
     }
     let count = |choice: Choice| tensors.iter().filter(|tensor| tensor.choice == choice).count();
-    if let Some(format) = recipe.format
+    if let Some(Target::Format(format)) = recipe.target
         && count(Choice::Rewritten) + count(Choice::Replaced) == 0
         && count(Choice::Unfit) > 0
     {
@@ -90,7 +152,11 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
     let mut metadata = model.metadata().clone();
-    match most(&tensors).and_then(Format::file_type) {
+    let file_type = match recipe.target {
+        Some(Target::Mix(mix)) => Some(mix.file_type),
+        _ => most(&tensors).and_then(Format::file_type),
+    };
+    match file_type {
         Some(number) => metadata.insert("general.file_type", number),
         None => metadata.remove("general.file_type"),
     };
@@ -99,23 +165,69 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
     {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
-    Ok(Plan { metadata, tensors })
+    let imatrix = recipe.imatrix.clone();
+    Ok(Plan { metadata, tensors, imatrix, warnings })
+}
+
+/// Layers in order, before them what is in none.
+fn by_layer(a: &str, b: &str) -> Ordering {
+    layer_of(a).cmp(&layer_of(b)).then_with(|| a.cmp(b))
+}
+
+/// What mixtures look at.
+fn shape(model: &GgufModel, tied: bool, imatrix: bool) -> Shape {
+    let spec = model.spec();
+    let seventy = match spec.arch.name() {
+        "llama" => spec.n_heads != spec.n_kv_heads,
+        "qwen2" | "olmo" => true,
+        _ => false,
+    };
+    Shape {
+        layers: spec.n_layers,
+        groups: spec.n_heads / spec.n_kv_heads.max(1),
+        experts: spec.experts.as_ref().map_or(0, |experts| experts.n_experts),
+        seventy_billion: seventy && spec.n_layers == 80,
+        tied,
+        imatrix,
+    }
 }
 
 /// The format of one tensor. Vectors and the like of folders become float32, as all programs that read GGUF expect.
-fn choose(tensor: &TensorInfo, folder: bool, recipe: &Recipe) -> (&'static Format, Choice) {
+fn choose(
+    tensor: &TensorInfo,
+    folder: bool,
+    tied: bool,
+    recipe: &Recipe,
+    mixer: Option<&mut Mixer>,
+) -> (&'static Format, Choice) {
     let rows: usize = tensor.shape.split_last().map_or(1, |(_, rest)| rest.iter().product());
     if rows == 1 || KEPT.iter().any(|end| tensor.name.ends_with(end)) {
         return (if folder { &F32 } else { tensor.format }, Choice::Kept);
     }
-    let Some(format) = recipe.format else { return (tensor.format, Choice::Kept) };
+    // A mixture counts every matrix, whatever becomes of it.
+    let mixed = mixer.map(|mixer| mixer.choose(tensor));
+    let named = match tensor.name.as_str() {
+        "token_embd.weight" if tied => recipe.embedding.or(recipe.output),
+        "token_embd.weight" => recipe.embedding,
+        "output.weight" => recipe.output,
+        _ => None,
+    };
+    let ruled = || recipe.rules.iter().find(|rule| rule.matches(&tensor.name)).map(|rule| rule.format);
+    let named = named.or_else(ruled);
     let layer = tensor.name.starts_with("blk.");
-    if tensor.format == format || (format.encodes_trits() && !layer) {
+    let format = match (named, mixed, recipe.target) {
+        (Some(format), ..) | (None, Some(format), _) => format,
+        (None, None, Some(Target::Format(format))) if layer || !format.encodes_trits() => format,
+        _ => return (tensor.format, Choice::Kept),
+    };
+    if tensor.format == format {
         return (tensor.format, Choice::Kept);
     }
     match fitting(format, tensor) {
         Some(fitting) if fitting == format => (fitting, Choice::Rewritten),
         Some(fitting) => (fitting, Choice::Replaced),
+        // llama.cpp has no other format for such rows.
+        None if mixed.is_some() => (&F16, Choice::Replaced),
         None => (tensor.format, Choice::Unfit),
     }
 }
@@ -140,6 +252,25 @@ fn most(tensors: &[PlannedTensor]) -> Option<&'static Format> {
 }
 
 impl Plan {
+    /// Matrices in formats of so few bits that they are hardly usable without an importance matrix, and have none; embeddings and heads need
+    /// none.
+    pub fn without_importance(&self) -> Vec<&str> {
+        const NEEDY: [&str; 6] = ["IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"];
+        let measured = |name: &str| self.imatrix.as_ref().is_some_and(|imatrix| imatrix.entries.contains_key(name));
+        let needy = |tensor: &&PlannedTensor| {
+            let PlannedTensor { info, choice, .. } = tensor;
+            let rewritten = matches!(choice, Choice::Rewritten | Choice::Replaced);
+            rewritten && info.name.starts_with("blk.") && NEEDY.contains(&info.format.name) && !measured(&info.name)
+        };
+        self.tensors.iter().filter(needy).map(|tensor| tensor.info.name.as_str()).collect()
+    }
+
+    /// Bits of a weight, the mean over all tensors as they will be written.
+    pub fn bits_per_weight(&self) -> f64 {
+        let weights: usize = self.tensors.iter().map(|tensor| tensor.info.shape.iter().product::<usize>()).sum();
+        8.0 * self.bytes_after() as f64 / weights.max(1) as f64
+    }
+
     /// The bytes of all tensors as they are read.
     pub fn bytes_before(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.bytes_before).sum()
