@@ -8,9 +8,10 @@ use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use trine_lab::quantize::{Plan, PlannedTensor, Recipe, plan, write};
+use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::GgufModel;
 
 /// What is read and written.
@@ -33,13 +34,20 @@ pub struct Conversion {
     /// Replace an existing file, once the new one is complete
     #[arg(long)]
     force: bool,
+    /// Write no receipt, by which `trine verify` finds out whether the file is what it says
+    #[arg(long)]
+    no_receipt: bool,
+    /// Sign the receipt with this ed25519 key, as `ssh-keygen -t ed25519 -N ''` makes it
+    #[arg(long, value_name = "KEYFILE", conflicts_with = "no_receipt")]
+    sign: Option<PathBuf>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
 }
 
 impl Conversion {
-    pub fn run(self, recipe: &Recipe) -> Result<Exit> {
+    pub fn run(self, recipe: &Recipe, imatrix: Option<&Path>) -> Result<Exit> {
+        let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
         if !self.dry_run {
             output::check_new(&self.output, self.force, "--force replaces it")?;
         }
@@ -60,7 +68,9 @@ impl Conversion {
             return Ok(Exit::Done);
         }
         let bar = progress::bytes("writing", plan.bytes_before());
-        let written = write(&model, &plan, &self.output, &mut |done| {
+        let provenance = Provenance { recipe, imatrix, tokenizer: self.tokenizer.as_deref(), sign: sign.as_ref() };
+        let provenance = (!self.no_receipt).then_some(&provenance);
+        let written = write(&model, &plan, &self.output, provenance, &mut |done| {
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -19,6 +19,7 @@ const COMMANDS: &[&[&str]] = &[
     &["convert"],
     &["quantize"],
     &["imatrix"],
+    &["verify"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],

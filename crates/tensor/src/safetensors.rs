@@ -251,7 +251,7 @@ pub fn write(path: impl AsRef<Path>, tensors: &[View]) -> Result<()> {
 pub fn create(path: impl AsRef<Path>, tensors: Vec<TensorInfo>) -> Result<Writer> {
     let path = path.as_ref();
     let header = header(&tensors).map_err(|e| e.at(path))?;
-    Writer::create(path, &header, tensors, 1)
+    Writer::create(Some(path), &header, tensors, 1, None)
 }
 
 /// Length and header. The header ends in spaces so that the data begins at a multiple of 64 bytes.

@@ -21,6 +21,7 @@ mod tokenizer;
 mod top;
 mod train;
 mod tune;
+mod verify;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -40,6 +41,7 @@ pub enum Command {
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
     Imatrix(imatrix::ImatrixCommand),
+    Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Train(train::Train),
     Tokenizer(tokenizer::TokenizerCommand),
@@ -55,7 +57,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "convert", "quantize", "imatrix", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "verify", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -75,6 +77,7 @@ impl Command {
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
             Command::Imatrix(command) => command.run(),
+            Command::Verify(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Tokenizer(command) => command.run(),

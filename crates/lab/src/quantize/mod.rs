@@ -1,5 +1,6 @@
 //! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
 
+mod json;
 mod mix;
 mod plan;
 mod rule;
@@ -8,8 +9,10 @@ mod write;
 pub use mix::{MIXES, Mix};
 pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
 pub use rule::Rule;
+pub(crate) use write::rehearse;
 pub use write::write;
 
+use crate::receipt::Provenance;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -88,7 +91,7 @@ pub struct QuantizeReport {
 /// do the embedding and the head when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its
 /// place. `progress` gets how many bytes of the input's tensors are done, and may break off.
 ///
-/// The input must be a model that can be run, and each tensor is checked after it was encoded.
+/// The input must be a model that can be run, and each tensor is checked after it was encoded. The file gets a receipt.
 ///
 /// # Errors
 /// When a file cannot be read or written, the input cannot be run, or the format cannot hold the weights; then `output` stays as it was.
@@ -103,7 +106,9 @@ pub fn quantize(
         return Err(Error::NotStorable { format: format.name });
     }
     let model = GgufModel::open(input, None)?;
-    let plan = plan(&model, &Recipe { target: Some(Target::Format(format)), ..Recipe::default() })?;
-    write(&model, &plan, output, progress)?;
+    let recipe = Recipe { target: Some(Target::Format(format)), ..Recipe::default() };
+    let plan = plan(&model, &recipe)?;
+    let provenance = Provenance { recipe: &recipe, imatrix: None, tokenizer: None, sign: None };
+    write(&model, &plan, output, Some(&provenance), progress)?;
     Ok(plan.report())
 }

@@ -2,6 +2,8 @@
 //! and written in order. What is in memory is one tensor as it is read, and a few pieces for each thread.
 
 use super::{Error, Plan};
+use crate::receipt::{Provenance, SigningKey, hash_together};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -9,7 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
-use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, Writer, gguf};
+use trine_tensor::receipt::SealedTensor;
+use trine_tensor::{Bytes, File, Format, Receipt, Replacement, TensorInfo, View, Writer, gguf};
 
 /// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
 const PIECE: usize = 1 << 15;
@@ -31,8 +34,9 @@ pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
     Ok(Replacement::check(output)?)
 }
 
-/// Writes `model` to the GGUF file `output` as `plan` says. `progress` gets how many bytes of the input's tensors are done, and may break off.
-/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format.
+/// Writes `model` to the GGUF file `output` as `plan` says, with a receipt if its provenance is known. `progress` gets how many bytes of the
+/// input's tensors are done, and may break off. Each tensor is checked: its weights are finite, and after encoding they are the same but for
+/// the rounding of the format.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
@@ -40,11 +44,49 @@ pub fn write(
     model: &GgufModel,
     plan: &Plan,
     output: &Path,
+    provenance: Option<&Provenance>,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     check_output(model.file(), output)?;
-    let entries: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
-    let mut writer = gguf::create(output, &plan.metadata, entries)?;
+    let Some(provenance) = provenance else {
+        let mut writer = gguf::create(output, &plan.metadata, plan.entries())?;
+        tensors(model, plan, &mut writer, progress)?;
+        return Ok(writer.finish()?);
+    };
+    let files = provenance.files(model);
+    let (receipt, sign) = (provenance.receipt(model, &files), provenance.sign.map(SigningKey::signer));
+    let mut writer = gguf::create_with_receipt(Some(output), &plan.metadata, plan.entries(), receipt, sign)?;
+    // Both the tensors and whoever waits for the hashes tell how far it is.
+    let progress = RefCell::new(progress);
+    let tell = |bytes: u64| (progress.borrow_mut())(bytes);
+    let work = || tensors(model, plan, &mut writer, &mut { tell });
+    let wait = |()| match tell(plan.bytes_before()) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Cancelled),
+    };
+    let ((), sources) = hash_together(&files, work, wait)?;
+    writer.receipt_mut().expect("it was created with one").sources = sources;
+    Ok(writer.finish()?)
+}
+
+/// The hashes of the tensors that [`write`](fn@write) would write.
+pub(crate) fn rehearse(
+    model: &GgufModel,
+    plan: &Plan,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Vec<SealedTensor>, Error> {
+    let mut writer = gguf::create_with_receipt(None, &plan.metadata, plan.entries(), Receipt::default(), None)?;
+    tensors(model, plan, &mut writer, progress)?;
+    Ok(writer.receipt().expect("it was created with one").tensors.clone())
+}
+
+/// Writes all tensors.
+fn tensors(
+    model: &GgufModel,
+    plan: &Plan,
+    writer: &mut Writer,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<(), Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ((jobs, received), (finished, done)) = (channel(), channel());
     let received = Mutex::new(received);
@@ -57,7 +99,7 @@ pub fn write(
         let mut unreleased = 0;
         for (i, tensor) in plan.tensors.iter().enumerate() {
             pool.proceed(0)?;
-            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, &mut writer)?;
+            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, writer)?;
             pool.bytes += tensor.bytes_before;
             unreleased += tensor.bytes_before;
             if unreleased > RELEASE {
@@ -66,8 +108,7 @@ pub fn write(
             }
         }
         pool.proceed(0)
-    })?;
-    Ok(writer.finish()?)
+    })
 }
 
 /// What is done with all rows of a tensor.

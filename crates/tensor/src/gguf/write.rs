@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::header::{check_dimensions, check_name};
-use super::{MAGIC, alignment, id, type_ids};
-use crate::error::in_tensor;
-use crate::writer::{Writer, write_all};
+use super::type_ids::describe;
+use super::{MAGIC, alignment, id};
+use crate::error::{in_key, in_tensor};
+use crate::receipt::{Receipt, SealedTensor, Sha256, Sign};
+use crate::writer::{Sealing, Writer, write_all};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
 
 /// Writes a file of version 3. It replaces an old file only when it is complete and on disk.
@@ -17,26 +19,55 @@ pub fn write(path: impl AsRef<Path>, metadata: &Metadata, tensors: &[View]) -> R
 /// The alignment is the value of `general.alignment`, or 32 bytes.
 pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<TensorInfo>) -> Result<Writer> {
     let path = path.as_ref();
-    let (header, alignment) = header(metadata, &tensors).map_err(|e| e.at(path))?;
-    Writer::create(path, &header, tensors, alignment)
+    let Layout { header, alignment, .. } = layout(metadata, &tensors).map_err(|e| e.at(path))?;
+    Writer::create(Some(path), &header, tensors, alignment, None)
 }
 
-/// Everything before the data section, padded, and the alignment.
-fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize)> {
-    let metadata = &type_ids::describe(metadata, tensors)?;
+/// As [`create`], with a receipt, which gets the hashes of all tensors. Without a path nothing is written, and [`Writer::receipt`] is what
+/// the file would have.
+pub fn create_with_receipt(
+    path: Option<&Path>,
+    metadata: &Metadata,
+    tensors: Vec<TensorInfo>,
+    mut receipt: Receipt,
+    sign: Option<Box<Sign>>,
+) -> Result<Writer> {
+    receipt.tensors =
+        tensors.iter().map(|info| SealedTensor { info: info.clone(), sha256: Sha256::default() }).collect();
+    let seal = Sealing { metadata: describe(metadata, &tensors)?, receipt, sign };
+    let Layout { header, alignment, .. } = seal.layout(&tensors)?;
+    Writer::create(path, &header, tensors, alignment, Some(seal))
+}
+
+/// Everything of a file but the bytes of tensors.
+pub(crate) struct Layout {
+    /// Everything before the data section, padded.
+    pub header: Vec<u8>,
+    /// Where each part of the header ends.
+    pub places: Vec<(usize, String)>,
+    pub alignment: usize,
+    /// Names, sizes, and sizes with padding.
+    pub tensors: Vec<(String, u64, u64)>,
+}
+
+/// Lays a file out.
+pub(crate) fn layout(metadata: &Metadata, infos: &[TensorInfo]) -> Result<Layout> {
+    let metadata = &describe(metadata, infos)?;
     let alignment = alignment(metadata)? as u64;
-    let mut out = Vec::new();
+    let (mut out, mut places, mut tensors) = (Vec::new(), Vec::new(), Vec::new());
     out.extend(MAGIC);
     out.extend(3u32.to_le_bytes());
-    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((infos.len() as u64).to_le_bytes());
     out.extend((metadata.len() as u64).to_le_bytes());
+    places.push((out.len(), "the header".to_owned()));
     for (key, value) in metadata.iter() {
         put_name(&mut out, key)?;
         put_value(&mut out, value);
+        places.push((out.len(), in_key(key)));
     }
     let mut names = std::collections::HashSet::new();
     let mut offset = 0u64;
-    for info in tensors {
+    for info in infos {
         if !names.insert(&info.name) {
             return Err(Error::duplicate(in_tensor(&info.name)));
         }
@@ -50,14 +81,21 @@ fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize
         }
         out.extend(id.to_le_bytes());
         out.extend(offset.to_le_bytes());
-        offset = info
-            .size()?
-            .checked_next_multiple_of(alignment)
-            .and_then(|size| offset.checked_add(size))
-            .ok_or_else(|| info.overflow())?;
+        places.push((out.len(), in_tensor(&info.name)));
+        let size = info.size()?;
+        let padded = size.checked_next_multiple_of(alignment).ok_or_else(|| info.overflow())?;
+        tensors.push((info.name.clone(), size, padded));
+        offset = offset.checked_add(padded).ok_or_else(|| info.overflow())?;
     }
     out.resize(out.len().next_multiple_of(alignment as usize), 0);
-    Ok((out, alignment as usize))
+    Ok(Layout { header: out, places, alignment: alignment as usize, tensors })
+}
+
+/// A value as a file has it, after its type.
+pub(crate) fn value_bytes(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_value(&mut out, value);
+    out
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {

@@ -1,5 +1,6 @@
 use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
+use crate::record::{self, RecordArgs};
 use crate::table::{Facts, visible};
 use crate::{input, interrupt, output, progress, units};
 use anyhow::{Result, bail};
@@ -49,6 +50,8 @@ pub struct EvalKl {
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    record: RecordArgs,
     /// Print no progress and no warnings
     #[arg(short, long)]
     quiet: bool,
@@ -139,6 +142,7 @@ impl EvalKl {
             let message = format!("--context {context}: {} has its own", self.reference.display());
             return Err(UsageError { message, hint: "omit --context" }.into());
         }
+        let recorder = self.record.recorder(&self.load.layouts, &self.model, self.text.as_deref())?;
         let start = Instant::now();
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
         let options = options(&self.load, &decoder);
@@ -174,6 +178,11 @@ impl EvalKl {
             print(&report, seconds, &mut out)?;
         }
         if report.complete {
+            if let (Some(recorder), Some(text)) = (recorder, &self.text) {
+                let mut results = serde_json::to_value(&report)?;
+                results["reference"] = json!(record::name(&self.reference));
+                recorder.record("kl", text, results)?;
+            }
             return Ok(Exit::Done);
         }
         note!("stopped: the results are those of the chunks so far");
