@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use trine::EMBEDDED;
 use trine_backend::KV_FORMATS;
+use trine_lab::quantize::MIXES;
 use trine_lab::synthetic::SHAPES;
 use trine_model::DEVICES;
 use trine_tensor::FORMATS;
@@ -21,9 +22,25 @@ const VARIABLE: &str = "COMPLETE";
 type Names = fn() -> Vec<String>;
 
 /// Arguments whose values the command line does not list itself.
-const VALUES: &[(&str, Names)] = &[("format", formats), ("isa", isas), ("device", devices), ("shape", shapes)];
+const VALUES: &[(&str, Names)] = &[
+    ("format", formats),
+    ("embedding_type", one_format),
+    ("output_type", one_format),
+    ("isa", isas),
+    ("device", devices),
+    ("shape", shapes),
+];
 
+/// Mixtures and formats.
 fn formats() -> Vec<String> {
+    let mut names: Vec<String> = MIXES.iter().map(|mix| mix.name.to_lowercase()).collect();
+    names.extend(one_format());
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn one_format() -> Vec<String> {
     FORMATS.iter().filter(|format| format.stores_models()).map(|format| format.name.to_lowercase()).collect()
 }
 

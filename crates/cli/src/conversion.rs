@@ -1,18 +1,25 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::load::LayoutArgs;
+use crate::recipe::RecipeArgs;
+use crate::search::SearchArgs;
 use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine_backend::CacheType;
+use trine_lab::bench::TEXT;
+use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
+use trine_lab::quantize::guard::{Damage, damage, predict};
+use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{Plan, PlannedTensor, Recipe, plan, write};
 use trine_lab::receipt::{Provenance, SigningKey};
-use trine_model::GgufModel;
+use trine_model::{DeviceOptions, GgufModel, Language};
 
 /// What is read and written.
 #[derive(Args)]
@@ -46,7 +53,8 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    pub fn run(self, recipe: &Recipe, imatrix: Option<&Path>) -> Result<Exit> {
+    pub fn run(self, formats: &RecipeArgs, search: Option<&SearchArgs>) -> Result<Exit> {
+        let mut recipe = formats.recipe()?;
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
         if !self.dry_run {
             output::check_new(&self.output, self.force, "--force replaces it")?;
@@ -55,7 +63,11 @@ impl Conversion {
         let file = self.layouts.open(&self.input)?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
-        let plan = plan(&model, recipe)?;
+        let found = match search {
+            Some(search) => search.search(&model, &mut recipe, &stop)?,
+            None => None,
+        };
+        let plan = plan(&model, &recipe)?;
         plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         if let [first, ..] = plan.without_importance()[..] {
             let count = units::plural(plan.without_importance().len() as u64, "tensor");
@@ -67,8 +79,12 @@ impl Conversion {
             self.print_plan(&plan)?;
             return Ok(Exit::Done);
         }
+        if !plan.ternarize {
+            self.check_ternary(&model, &plan, &stop)?;
+        }
         let bar = progress::bytes("writing", plan.bytes_before());
-        let provenance = Provenance { recipe, imatrix, tokenizer: self.tokenizer.as_deref(), sign: sign.as_ref() };
+        let (imatrix, tokenizer) = (formats.imatrix(), self.tokenizer.as_deref());
+        let provenance = Provenance { recipe: &recipe, imatrix, tokenizer, sign: sign.as_ref() };
         let provenance = (!self.no_receipt).then_some(&provenance);
         let written = write(&model, &plan, &self.output, provenance, &mut |done| {
             bar.set_position(done);
@@ -76,8 +92,51 @@ impl Conversion {
         });
         bar.finish_and_clear();
         written?;
-        self.print_report(&plan, recipe)?;
+        self.print_report(&plan, &recipe, found.as_ref())?;
         Ok(Exit::Done)
+    }
+
+    /// Refuses to make a model ternary that is not, and says what that would do to it.
+    fn check_ternary(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
+        if !plan.tensors.iter().any(PlannedTensor::becomes_ternary) {
+            return Ok(());
+        }
+        let bar = progress::bytes("checking", plan.bytes_before());
+        let damage = damage(model, plan, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let damage = damage?;
+        let Some(worst) = damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) else { return Ok(()) };
+        let mean = damage.iter().map(|damage| damage.cosine).sum::<f64>() / damage.len() as f64;
+        let count = plan.tensors.iter().filter(|tensor| tensor.becomes_ternary()).count();
+        let mut message = format!(
+            "{}: {} of {count} matrices are not ternary: between them and the nearest ternary weights the cosine is {mean:.3}, at worst {:.3} ({})",
+            self.input.display(),
+            damage.len(),
+            worst.cosine,
+            table::visible(&worst.tensor),
+        );
+        if let Ok(after) = self.predicted(model, &damage) {
+            message.push_str(&format!(
+                "; on a short text, perplexity would be {:.1} instead of {:.1}, and the most likely token the same after {:.1} % of all",
+                after.perplexity,
+                after.perplexity_reference,
+                100.0 * after.top1,
+            ));
+        }
+        let hint = "train a ternary model, see trine train --help; or write this one with --really, to look at it";
+        Err(UsageError { message, hint }.into())
+    }
+
+    /// What the damage does to predictions.
+    fn predicted(&self, model: &GgufModel, damage: &[Damage]) -> Result<Divergence> {
+        let tokenizer = Language::of_metadata(model.metadata())?.tokenizer;
+        let chunks = Chunks::new(&tokenizer, TEXT, 64.min(model.spec().context_length), 5)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
+        Ok(predict(model, damage, &DeviceOptions::default(), &chunks, &options)?)
     }
 
     fn print_plan(&self, plan: &Plan) -> Result<()> {
@@ -107,7 +166,7 @@ impl Conversion {
         Ok(())
     }
 
-    fn print_report(&self, plan: &Plan, recipe: &Recipe) -> Result<()> {
+    fn print_report(&self, plan: &Plan, recipe: &Recipe, found: Option<&Found>) -> Result<()> {
         let report = plan.report();
         let mut out = std::io::stdout().lock();
         if self.json {
@@ -116,6 +175,9 @@ impl Conversion {
                 "kept": report.kept, "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
                 "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
                 "bits_per_weight": plan.bits_per_weight(),
+                "choices": found.map(|found| &found.choices),
+                "predicted_kl": found.map(|found| found.predicted_kl),
+                "measured_kl": found.map(|found| found.measured_kl),
             });
             writeln!(out, "{report}")?;
             return Ok(());
@@ -132,6 +194,13 @@ impl Conversion {
             report.kept + report.unfit.len(),
             plan.bits_per_weight(),
         )?;
+        if let Some(found) = found {
+            let header = ["group", "format", "KL alone"].map(str::to_owned);
+            let row = |cost: &Cost| [cost.group.clone(), cost.format.clone(), format!("{:.6}", cost.kl)];
+            let rows: Vec<[String; 3]> = std::iter::once(header).chain(found.choices.iter().map(row)).collect();
+            writeln!(out, "{}", table::columns(&rows, 2))?;
+            writeln!(out, "mean KL {:.6} nats per token, predicted {:.6}", found.measured_kl, found.predicted_kl)?;
+        }
         let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
             let block = recipe.target.map_or(1, |target| target.format().block);

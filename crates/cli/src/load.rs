@@ -4,7 +4,7 @@ use crate::answer::Pace;
 use crate::exit::UsageError;
 use crate::input::file;
 use crate::table::{self, Facts};
-use crate::{progress, units};
+use crate::{progress, recipe, units};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -20,6 +20,7 @@ use trine_backend::profile::Recorder;
 use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, Observer, When};
 use trine_engine::{DiskCacheOptions, EngineOptions};
 use trine_kernels::cpus::Topology;
+use trine_lab::quantize::{self, Recipe, Target, quantize_on_load};
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine_text::{Template, Tokenizer};
@@ -50,6 +51,11 @@ pub struct LoadArgs {
     #[arg(long, visible_aliases = ["ubatch", "prefill-chunk"], value_name = "N", env = "TRINE_BATCH", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
+    /// Quantize the weights as they are loaded, to a format or mixture such as q4_k_m
+    ///
+    /// Nothing is written. Loading takes as long as trine quantize, each time.
+    #[arg(long, value_name = "NAME", hide_short_help = true, value_parser = on_load)]
+    quantize_on_load: Option<Target>,
     #[command(flatten)]
     pub layouts: LayoutArgs,
     #[command(flatten)]
@@ -290,6 +296,11 @@ where
     PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
+/// Parses the name of a format or mixture.
+fn on_load(name: &str) -> Result<Target, String> {
+    recipe::target("format", name).map_err(|error| error.message.trim_start_matches("format: ").to_owned())
+}
+
 fn isa(name: &str) -> Result<DeviceName, trine_model::Error> {
     format!("cpu:{name}").parse()
 }
@@ -335,7 +346,7 @@ impl LoadArgs {
         recorder: Option<Recorder>,
         engine_args: &EngineArgs,
     ) -> Result<Llm, trine::Error> {
-        let mut options = self.options(stop);
+        let mut options = self.loading(model, stop)?;
         engine_args.set(&mut options.engine);
         options.engine.max_sequences = sequences;
         // Nobody waits for one of many.
@@ -353,7 +364,7 @@ impl LoadArgs {
         engine_args: &EngineArgs,
         set: impl FnOnce(&mut Options) -> Result<(), trine::Error>,
     ) -> Result<Llm, trine::Error> {
-        let mut options = self.options(stop);
+        let mut options = self.loading(model, stop)?;
         // An answer must not end in the middle when the program is told to.
         options.stop = None;
         engine_args.set(&mut options.engine);
@@ -375,7 +386,8 @@ impl LoadArgs {
 
     /// Like [`LoadArgs::open`], for logits only.
     pub fn load(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder, trine::Error> {
-        shown(quiet, stop, |progress| self.options(stop).load(model, progress))
+        let options = self.loading(model, stop)?;
+        shown(quiet, stop, |progress| options.load(model, progress))
     }
 
     /// Like [`LoadArgs::load`], for a model whose inputs of products `observer` records.
@@ -386,19 +398,20 @@ impl LoadArgs {
         stop: &Arc<AtomicBool>,
         observer: Observer,
     ) -> Result<Decoder, trine::Error> {
-        let mut options = self.options(stop);
+        let mut options = self.loading(model, stop)?;
         options.device.observer = Some(observer);
         shown(quiet, stop, |progress| options.load(model, progress))
     }
 
     /// Like [`LoadArgs::open`], for embeddings.
     pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder, trine::Error> {
-        shown(quiet, stop, |progress| self.options(stop).load_embedder(model, progress))
+        let options = self.loading(model, stop)?;
+        shown(quiet, stop, |progress| options.load_embedder(model, progress))
     }
 
     /// Like [`LoadArgs::load_embedder`], for a server, whose passes go on when `stop` is set after loading.
     pub fn serve_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder, trine::Error> {
-        let options = Options { stop: None, ..self.options(stop) };
+        let options = Options { stop: None, ..self.loading(model, stop)? };
         shown(quiet, stop, |progress| options.load_embedder(model, progress))
     }
 
@@ -420,6 +433,28 @@ impl LoadArgs {
         let found = trine_model::answer_fingerprint(&file, self.tokenizer.as_deref())?;
         let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(format!("{found} {:?} {:?}", self.template, self.template_name))
+    }
+
+    /// How to load this model.
+    fn loading(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Options, trine::Error> {
+        let mut options = self.options(stop);
+        if let Some(target) = self.quantize_on_load {
+            let file = self.layouts.open(model).map_err(trine_model::Error::from)?;
+            let rewrite = quantize_on_load(&file, &Recipe { target: Some(target), ..Recipe::default() });
+            options.rewrite = Some(rewrite.map_err(|error| {
+                match error {
+                    quantize::Error::Model(error) => error,
+                    quantize::Error::File(error) => error.into(),
+                    other => trine_tensor::Error::Malformed {
+                        place: model.display().to_string(),
+                        expected: format!("matrices that {} holds", target.name()),
+                        found: other.to_string(),
+                    }
+                    .into(),
+                }
+            })?);
+        }
+        Ok(options)
     }
 
     fn options(&self, stop: &Arc<AtomicBool>) -> Options {

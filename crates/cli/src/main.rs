@@ -35,6 +35,7 @@ mod recipe;
 mod record;
 mod sampling;
 mod say;
+mod search;
 mod secret;
 mod table;
 mod template;

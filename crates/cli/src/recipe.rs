@@ -37,6 +37,9 @@ pub struct RecipeArgs {
     /// Importance matrix, from `trine imatrix` or llama-imatrix: columns with large inputs are kept best
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// Make a model ternary that is not, for a ternary format: it will be useless until it is trained
+    #[arg(long, requires = "format")]
+    really: bool,
     /// Weights of a block, for formats that have a choice: q2_0, of 64 or 128
     #[arg(long, value_name = "N", requires = "format")]
     block_size: Option<usize>,
@@ -72,6 +75,8 @@ impl RecipeArgs {
             embedding: one("--embedding-type", &self.embedding_type)?,
             output: one("--output-type", &self.output_type)?,
             imatrix: self.imatrix.as_deref().map(Imatrix::read).transpose()?.map(Arc::new),
+            ternarize: self.really,
+            ..Recipe::default()
         })
     }
 
@@ -107,6 +112,14 @@ impl RecipeArgs {
             _ => Ok(()),
         }
     }
+}
+
+/// The mixture or format of this name.
+///
+/// # Errors
+/// When there is none.
+pub fn target(flag: &str, name: &str) -> Result<Target, UsageError> {
+    Mix::by_name(name).map_or_else(|| plain(flag, name).map(Target::Format), |mix| Ok(Target::Mix(mix)))
 }
 
 /// The same format with other blocks.

@@ -41,7 +41,9 @@ impl RecordArgs {
         let receipt = ReceiptSummary::of(file.metadata()).with_context(|| model.display().to_string())?;
         let Some(receipt) = receipt else {
             let message = format!("--record: {} has no receipt", model.display());
-            return Err(UsageError { message, hint: "`trine convert` and `trine quantize` write files with receipts" }.into());
+            return Err(
+                UsageError { message, hint: "`trine convert` and `trine quantize` write files with receipts" }.into()
+            );
         };
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
         Ok(Some(Recorder { model: file.files()[0].clone(), sign, signed: receipt.signed_by.is_some() }))

@@ -50,7 +50,16 @@ fn invalid_commands_exit_with_2() {
     check(&run(&["--system", "Be brief."]), 2, &["--system", "--raw"]);
     check(&["tokenize", model, "--decode", "1 5000"], 2, &["5000", "288", "hint: "]);
     check(&["info", model, "--context", "129"], 2, &["129", "128", "hint: "]);
-    check(&["quantize", model, "x.gguf", "-f", "Q4_K_M"], 2, &["the mixture `Q4_K_M`, which is mostly Q4_K", "hint: "]);
+    check(
+        &["quantize", model, "x.gguf", "-f", "q8_0", "--output-type", "Q4_K_M"],
+        2,
+        &["the mixture `Q4_K_M`, which is mostly Q4_K", "hint: "],
+    );
+    check(&["quantize", model, "x.gguf", "-f", "q4_k", "--block-size", "64"], 2, &["256 weights in a block", "hint: "]);
+    check(&["quantize", model, "x.gguf"], 2, &["expected --format", "hint: "]);
+    check(&["quantize", model, "x.gguf", "--tensor", "ffn_down"], 2, &["--tensor: expected PATTERN=FORMAT"]);
+    check(&["quantize", model, "x.gguf", "--layers", "3-1=q8_0"], 2, &["--layers: expected FIRST-LAST=FORMAT"]);
+    check(&["quantize", model, "x.gguf", "--layers", "99=q8_0"], 1, &["no tensor matches 99=q8_0"]);
     check(&["run", "--", "-x"], 3, &["trine run embedded:stories -- -x"]);
 }
 

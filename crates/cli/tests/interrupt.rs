@@ -195,9 +195,7 @@ fn an_interrupted_conversion_says_so_and_leaves_nothing() {
     }
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), &*String::from_utf8_lossy(&output.stderr)),
-        (Some(130), "stopped: nothing was written\n")
-    );
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(130) && err.ends_with("stopped: nothing was written\n"), "{err}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

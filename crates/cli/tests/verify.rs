@@ -11,7 +11,8 @@ fn a_file_is_what_its_receipt_says_until_it_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (model, q8, q4, text) = (llama(), at("q8.gguf"), at("q4.gguf"), at("text.txt"));
-    fs::write(&text, "Once upon a time there was a little dog, who liked to play in the park with his friends.").unwrap();
+    fs::write(&text, "Once upon a time there was a little dog, who liked to play in the park with his friends.")
+        .unwrap();
     let ok = |args: &[&str]| {
         let ran = trine_with(args);
         assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.out, ran.err);

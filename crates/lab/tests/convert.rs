@@ -33,7 +33,7 @@ fn logits(file: &File) -> Vec<u32> {
 fn converted(input: &File, output: &Path, recipe: &Recipe) -> File {
     let model = GgufModel::open(input, None).unwrap_or_else(|error| panic!("{error}"));
     let plan = plan(&model, recipe).unwrap_or_else(|error| panic!("{error}"));
-    write(&model, &plan, output, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
+    write(&model, &plan, output, None, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
     File::open(output).unwrap()
 }
 

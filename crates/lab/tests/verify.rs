@@ -114,7 +114,8 @@ fn any_flipped_bit_is_found_and_its_place_named() {
     for _ in 0..300 {
         let at = other.usize(0..header);
         let place = flip(at).map_or_else(|error| error, |flaw| flaw.place);
-        let named = ["key", "tensor", "header", "receipt", "version", "GGUF", "signature", "tokenizer", "configuration"];
+        let named =
+            ["key", "tensor", "header", "receipt", "version", "GGUF", "signature", "tokenizer", "configuration"];
         assert!(named.iter().any(|name| place.contains(name)), "byte {at}: {place}");
     }
     for _ in 0..200 {
@@ -175,7 +176,10 @@ fn the_same_recipe_makes_the_same_file_again() {
         (llama(), recipe()),
         (llama(), Recipe::default()),
         (golden("llama"), Recipe { target: Some(Target::Format(&BF16)), ..Recipe::default() }),
-        (golden("bitnet/model.gguf"), Recipe { target: Some(Target::Format(by_name("i2_s").unwrap())), ..Recipe::default() }),
+        (
+            golden("bitnet/model.gguf"),
+            Recipe { target: Some(Target::Format(by_name("i2_s").unwrap())), ..Recipe::default() },
+        ),
     ] {
         made(&source, &recipe, &at("a.gguf"), None);
         made(&source, &recipe, &at("b.gguf"), None);
@@ -185,7 +189,9 @@ fn the_same_recipe_makes_the_same_file_again() {
         let again = Source { file: &source, imatrix: None, tokenizer: None };
         rederive(&file, &again, &mut found, &mut |_, _| GO).unwrap();
         assert_eq!(found.failures, []);
-        assert!(ReceiptSummary::of(file.metadata()).unwrap().unwrap().sources.iter().all(|file| !file.name.contains('/')));
+        assert!(
+            ReceiptSummary::of(file.metadata()).unwrap().unwrap().sources.iter().all(|file| !file.name.contains('/'))
+        );
     }
     // The receipt of a source is named, and another source is not what the file was made of.
     made(&File::open(at("a.gguf")).unwrap(), &recipe(), &at("c.gguf"), None);
@@ -240,9 +246,7 @@ fn measurements_are_added_and_replaced() {
     let path = folder.path().join("x.gguf");
     made(&llama(), &recipe(), &path, None);
     let tensors: Vec<_> = File::open(&path).unwrap().tensors().map(|view| view.bytes.clone()).collect();
-    let kl = |reference: &str, mean: f64| {
-        serde_json::json!({ "measure": "kl", "reference": reference, "text": "text.txt", "mean_kl": mean })
-    };
+    let kl = |reference: &str, mean: f64| serde_json::json!({ "measure": "kl", "reference": reference, "text": "text.txt", "mean_kl": mean });
     for measured in [kl("a", 0.1), kl("b", 0.2), kl("a", 0.3)] {
         record(&path, &measured, None).unwrap();
     }

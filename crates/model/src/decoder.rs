@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trine_backend::{Backend, Batch, CacheId, Ids, Ops, Role, Stage};
-use trine_tensor::File;
+use trine_tensor::{File, View};
 
 /// A decoder whose weights are on a device.
 pub struct Model<B: Backend> {
@@ -115,6 +115,27 @@ fn scaled<B: Backend>(be: &mut B, x: B::Act, factor: f32) -> B::Act {
     if factor == 1.0 { x } else { be.scale(&x, factor) }
 }
 
+/// A function that gets each weight on its way to the device, and gives the one that is loaded: itself, or another of the same shape, such as
+/// itself in a format of fewer bits.
+#[derive(Clone)]
+pub struct Rewrite(Arc<dyn Fn(View) -> trine_tensor::Result<View> + Send + Sync>);
+
+impl Rewrite {
+    pub fn new(rewrite: impl Fn(View) -> trine_tensor::Result<View> + Send + Sync + 'static) -> Rewrite {
+        Rewrite(Arc::new(rewrite))
+    }
+
+    pub(crate) fn apply(&self, view: View) -> Result<View> {
+        Ok((self.0)(view)?)
+    }
+}
+
+impl std::fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewrite")
+    }
+}
+
 /// How to load a model.
 #[derive(Clone, Debug, Default)]
 pub struct ModelOptions {
@@ -124,6 +145,8 @@ pub struct ModelOptions {
     pub headless: bool,
     /// Name tensors to the device as GGUF does, not as the file does.
     pub gguf_names: bool,
+    /// Replaces weights as they are loaded.
+    pub rewrite: Option<Rewrite>,
     /// A pass that runs when this is set ends after the current layer, with [`Error::Stopped`]: for whoever waits at a terminal.
     pub stop: Option<Arc<AtomicBool>>,
 }
@@ -139,11 +162,11 @@ impl<B: Backend> Model<B> {
         options: ModelOptions,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Model<B>> {
-        let ModelOptions { spec, headless, gguf_names, stop } = options;
+        let ModelOptions { spec, headless, gguf_names, rewrite, stop } = options;
         let load = || {
             let spec = spec.map_or_else(|| Spec::of(file), Ok)?;
             let mut weights = ModelWeights::new(file, &spec);
-            weights.gguf_names = gguf_names;
+            (weights.gguf_names, weights.rewrite) = (gguf_names, rewrite);
             let model = Model::of(backend, &weights, &spec, headless, progress)?;
             weights.check_all_read(!headless)?;
             Ok(Model { stop, ..model })

@@ -23,6 +23,10 @@ impl<B: Backend> Loader<'_, B> {
             return Err(Error::NotWeights { tensor: view.name, found: view.format.name });
         }
         self.done += view.bytes.len() as u64;
+        let view = match &self.weights.rewrite {
+            Some(rewrite) => rewrite.apply(view)?,
+            None => view,
+        };
         let weight = self.backend.upload(view, role)?;
         match (self.progress)(self.done) {
             ControlFlow::Continue(()) => Ok(weight),

@@ -6,7 +6,7 @@ use crate::file_tensors::{is_head, is_weight};
 use crate::file_weights::{FileWeights, zeros};
 use crate::quant::{BitNet, BitNetWeights, absmean, is_unused_scale, ternary, ternary_format, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
-use crate::{Error, Mla, QuantMethod, Result, Sizes, Spec};
+use crate::{Error, Mla, QuantMethod, Result, Rewrite, Sizes, Spec};
 use std::cell::RefCell;
 use std::ops::Range;
 use trine_tensor::format::{F32, MXFP4, U8};
@@ -18,6 +18,8 @@ pub(crate) struct ModelWeights<'a> {
     spec: &'a Spec,
     /// Whether tensors get their GGUF names instead of those of the file.
     pub gguf_names: bool,
+    /// What becomes of weights as they are loaded.
+    pub rewrite: Option<Rewrite>,
     /// Whose shapes were read so far, whole where it is a part of a fused matrix, in order.
     requests: RefCell<Vec<Request>>,
 }
@@ -69,7 +71,7 @@ impl<'a> ModelWeights<'a> {
     /// The weights of `file`, whose specification is `spec`.
     pub fn new(file: &'a File, spec: &'a Spec) -> ModelWeights<'a> {
         let source = FileWeights::new(file, spec.quant_method.clone());
-        ModelWeights { source, spec, gguf_names: false, requests: RefCell::default() }
+        ModelWeights { source, spec, gguf_names: false, rewrite: None, requests: RefCell::default() }
     }
 
     /// The same weights without reading one: what would have to be unpacked or copied is zeros of its shape and format.

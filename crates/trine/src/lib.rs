@@ -100,7 +100,7 @@ pub mod model {
     pub use trine_model::{
         ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
         GenerationConfig, GgufModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind,
-        NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Runner, RunnerMemory, Sizes, Spec,
+        NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Rewrite, Runner, RunnerMemory, Sizes, Spec,
         TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
     };
 }

@@ -193,8 +193,9 @@ impl Options {
     ) -> Result<Loaded, Error> {
         self.load_on(path, want, |file, device| {
             let headless = matches!(want, Want::Hidden);
-            let gguf_names = self.device.observer.is_some();
-            let model = ModelOptions { headless, gguf_names, stop: self.stop.clone(), ..ModelOptions::default() };
+            let (rewrite, stop) = (self.rewrite.clone(), self.stop.clone());
+            let gguf_names = rewrite.is_some() || self.device.observer.is_some();
+            let model = ModelOptions { headless, gguf_names, rewrite, stop, ..ModelOptions::default() };
             let total = size::uploaded(file, model.headless);
             let mut note = |done: u64| progress(Progress { done: done.min(total), total });
             let runner = trine_model::load(file, device, model, &mut note)?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use trine_backend::When;
 use trine_engine::EngineOptions;
-use trine_model::{DeviceOptions, Spec};
+use trine_model::{DeviceOptions, Rewrite, Spec};
 use trine_tensor::Format;
 
 /// How to load a model and run it.
@@ -50,6 +50,8 @@ pub struct Options {
     /// [`FinishReason::Cancelled`](trine_engine::FinishReason::Cancelled), other work with [`trine_model::Error::Stopped`]. For programs at a
     /// terminal, where a pass over a long prompt would keep Ctrl-C waiting for seconds.
     pub stop: Option<Arc<AtomicBool>>,
+    /// What becomes of weights as they are loaded, by their GGUF names: for example other formats.
+    pub rewrite: Option<Rewrite>,
     /// Refuse models with which the process takes more bytes than this, as [`Options::plan`] counts them.
     pub memory_limit: Option<u64>,
 }
@@ -70,6 +72,7 @@ impl Default for Options {
             layouts: Vec::new(),
             mmap: true,
             stop: None,
+            rewrite: None,
             memory_limit: None,
         }
     }

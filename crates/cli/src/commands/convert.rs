@@ -24,6 +24,6 @@ pub struct Convert {
 
 impl Convert {
     pub fn run(self) -> Result<Exit> {
-        self.conversion.run(&self.recipe.recipe()?, self.recipe.imatrix())
+        self.conversion.run(&self.recipe, None)
     }
 }

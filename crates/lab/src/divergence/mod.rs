@@ -63,6 +63,8 @@ pub struct DivergenceOptions {
 pub enum Reference<'a> {
     /// A model.
     Runner(&'a mut dyn Runner),
+    /// The logits that a model gave, `[scored, vocab_size]` for each chunk.
+    Logits(&'a [Vec<f32>]),
     /// The probabilities that a model gave, from a file.
     Saved(&'a mut SavedLogits),
 }
@@ -122,6 +124,7 @@ pub fn compare(
             check_context(&**runner, chunks)?;
             runner.spec().vocab_size
         }
+        Reference::Logits(logits) => logits.first().map_or(0, |chunk| chunk.len() / chunks.scored()),
         Reference::Saved(saved) => saved.vocab_size(),
     };
     let second = model.spec().vocab_size;
@@ -142,6 +145,11 @@ pub fn compare(
                     Err(Error::Model(trine_model::Error::Stopped)) => break,
                     result => result?,
                 };
+                let row = |i: usize, out: &mut Vec<f64>| row::log_probabilities(&p[i * first..][..first], out);
+                row::compare(&q, second, chunks.targets(chunk), options.threads, &row)
+            }
+            Reference::Logits(p) => {
+                let p = &p[chunk];
                 let row = |i: usize, out: &mut Vec<f64>| row::log_probabilities(&p[i * first..][..first], out);
                 row::compare(&q, second, chunks.targets(chunk), options.threads, &row)
             }
@@ -167,7 +175,7 @@ fn check_context(runner: &dyn Runner, chunks: &Chunks) -> Result<(), Error> {
 }
 
 /// Logits of the second half of a chunk, but for its last token: `[chunks.scored(), vocab_size]`.
-fn run_chunk(
+pub(crate) fn run_chunk(
     runner: &mut dyn Runner,
     chunks: &Chunks,
     chunk: usize,

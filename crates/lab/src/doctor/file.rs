@@ -64,7 +64,8 @@ fn receipt(context: &Context) -> Vec<Finding> {
         Ok(Some(_)) => check_layout(file),
         Err(error) => Err(error),
     };
-    let finding = |evidence: String| Finding::new(Severity::Warning, "the file is not as its receipt says", evidence, REMEDY);
+    let finding =
+        |evidence: String| Finding::new(Severity::Warning, "the file is not as its receipt says", evidence, REMEDY);
     match flaws {
         Ok(flaws) => flaws.into_iter().map(|flaw| finding(format!("{} {}", flaw.place, flaw.problem))).collect(),
         Err(error) => vec![finding(error.to_string())],

@@ -79,7 +79,7 @@ pub fn collect(
         }
         let counts = counts.iter().map(|&count| count as f32).collect();
         // Each part of a fused matrix has the same inputs.
-        entries.entry(stored_name(file, name)).or_insert(Entry { sums, counts });
+        entries.entry(stored_name(|name| file.contains(name), name)).or_insert(Entry { sums, counts });
     }
     let datasets = vec![options.dataset.clone()];
     Ok(Imatrix { entries, chunks: done, chunk_size: context, datasets })
@@ -95,16 +95,16 @@ fn add(sums: &mut BTreeMap<String, Observed>, name: String, seen: Observed) {
 }
 
 /// The name of the matrix in a GGUF file of which this one may be a part.
-fn stored_name(file: &File, name: String) -> String {
+pub(crate) fn stored_name(contains: impl Fn(&str) -> bool, name: String) -> String {
     const FUSED: [(&str, &str); 4] = [
         ("attn_q.weight", "attn_qkv.weight"),
         ("attn_k.weight", "attn_qkv.weight"),
         ("attn_v.weight", "attn_qkv.weight"),
         ("ffn_gate.weight", "ffn_up.weight"),
     ];
-    if file.contains(&name) {
+    if contains(&name) {
         return name;
     }
     let fused = FUSED.iter().find_map(|(part, fused)| Some(format!("{}{fused}", name.strip_suffix(part)?)));
-    fused.filter(|fused| file.contains(fused)).unwrap_or(name)
+    fused.filter(|fused| contains(fused)).unwrap_or(name)
 }

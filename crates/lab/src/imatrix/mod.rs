@@ -7,6 +7,7 @@ mod collect;
 mod gguf;
 mod legacy;
 
+pub(crate) use collect::stored_name;
 pub use collect::{ImatrixOptions, collect};
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 use super::{Error, Mix, Recipe, Rule, Target, names};
 use crate::imatrix::Imatrix;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use trine_tensor::Format;
 use trine_tensor::format::by_name;
@@ -12,23 +13,26 @@ impl Recipe {
     pub(crate) fn to_json(&self, imatrix: Option<String>, tokenizer: Option<String>) -> Value {
         let mut json = Map::new();
         let mut put = |key: &str, value: Option<Value>| value.map(|value| json.insert(key.to_owned(), value));
-        put(
-            "mix",
-            self.target.and_then(|target| if let Target::Mix(mix) = target { Some(json!(mix.name)) } else { None }),
-        );
-        put(
-            "format",
-            self.target
-                .and_then(|target| if let Target::Format(format) = target { Some(json!(format.name)) } else { None }),
-        );
+        let (mix, format) = match self.target {
+            Some(Target::Mix(mix)) => (Some(json!(mix.name)), None),
+            Some(Target::Format(format)) => (None, Some(json!(format.name))),
+            None => (None, None),
+        };
+        put("mix", mix);
+        put("format", format);
         put("rules", (!self.rules.is_empty()).then(|| self.rules.iter().map(Rule::to_json).collect()));
+        let formats = || self.formats.iter().map(|(tensor, format)| (tensor.clone(), json!(format.name))).collect();
+        put("formats", (!self.formats.is_empty()).then(|| Value::Object(formats())));
         put("embedding", self.embedding.map(|format| json!(format.name)));
         put("output", self.output.map(|format| json!(format.name)));
         put("imatrix", imatrix.map(Value::from));
         if let Some(imatrix) = &self.imatrix {
-            put("datasets", Some(json!(imatrix.datasets)));
+            // The folders of whoever measured it are nobody's business.
+            let datasets = imatrix.datasets.iter().map(|path| path.rsplit(['/', '\\']).next());
+            put("datasets", Some(datasets.collect()));
             put("chunks", Some(json!(imatrix.chunks)));
         }
+        put("ternarize", self.ternarize.then_some(Value::Bool(true)));
         put("tokenizer", tokenizer.map(Value::from));
         Value::Object(json)
     }
@@ -41,8 +45,11 @@ impl Recipe {
         let wrong = |expected: String, found: &Value| Error::Rule { expected, found: found.to_string() };
         let json: Value = serde_json::from_str(text)
             .map_err(|_| Error::Rule { expected: "a recipe as JSON".to_owned(), found: text.to_owned() })?;
-        let format = |key: &str| -> Result<Option<&'static Format>, Error> {
-            let value = &json[key];
+        if let (Some(file), None) = (json["imatrix"].as_str(), &imatrix) {
+            let expected = format!("the importance matrix of the recipe, {file} (--imatrix FILE)");
+            return Err(Error::Rule { expected, found: "none".to_owned() });
+        }
+        let format = |value: &Value| -> Result<Option<&'static Format>, Error> {
             let known = value.as_str().and_then(by_name).filter(|format| format.stores_models());
             if value.is_null() || known.is_some() {
                 Ok(known)
@@ -51,7 +58,7 @@ impl Recipe {
             }
         };
         let mix = &json["mix"];
-        let target = match (mix.as_str().and_then(Mix::by_name), format("format")?) {
+        let target = match (mix.as_str().and_then(Mix::by_name), format(&json["format"])?) {
             (Some(mix), _) => Some(Target::Mix(mix)),
             _ if !mix.is_null() => return Err(wrong("a mixture".to_owned(), mix)),
             (None, format) => format.map(Target::Format),
@@ -61,11 +68,17 @@ impl Recipe {
             (None, Some(text)) => Rule::of_layers(text),
             _ => Err(wrong("a rule for tensors or layers".to_owned(), rule)),
         };
+        let mut formats = BTreeMap::new();
+        for (tensor, name) in json["formats"].as_object().into_iter().flatten() {
+            format(name)?.into_iter().for_each(|format| _ = formats.insert(tensor.clone(), format));
+        }
         Ok(Recipe {
             target,
+            formats,
+            ternarize: json["ternarize"] == true,
             rules: json["rules"].as_array().into_iter().flatten().map(rule).collect::<Result<_, _>>()?,
-            embedding: format("embedding")?,
-            output: format("output")?,
+            embedding: format(&json["embedding"])?,
+            output: format(&json["output"])?,
             imatrix,
         })
     }

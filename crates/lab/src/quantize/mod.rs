@@ -1,9 +1,12 @@
 //! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
 
+mod encode;
+pub mod guard;
 mod json;
 mod mix;
 mod plan;
 mod rule;
+pub mod search;
 mod write;
 
 pub use mix::{MIXES, Mix};
@@ -16,7 +19,7 @@ use crate::receipt::Provenance;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_model::GgufModel;
+use trine_model::{GgufModel, Rewrite};
 use trine_tensor::{FORMATS, File, Format};
 
 /// Why a model cannot be quantized.
@@ -50,6 +53,17 @@ pub enum Error {
     /// A rule cannot be read.
     #[error("expected {expected}, found `{found}`")]
     Rule { expected: String, found: String },
+    /// Weights that are not ternary would be destroyed.
+    #[error(
+        "tensor `{tensor}`: {format} holds ternary weights, and the nearest have a cosine of {cosine:.3} with these"
+    )]
+    Dense { tensor: String, format: &'static str, cosine: f64 },
+    /// No mixture is as small as asked for. Bytes of tensors.
+    #[error("the tensors take at least {least} bytes in the smallest formats, more than the {asked} asked for")]
+    TooSmall { least: u64, asked: u64 },
+    /// The divergence cannot be measured.
+    #[error(transparent)]
+    Divergence(#[from] crate::divergence::Error),
     /// The importance matrix is that of another model.
     #[error(transparent)]
     Imatrix(#[from] crate::imatrix::Error),
@@ -111,4 +125,22 @@ pub fn quantize(
     let provenance = Provenance { recipe: &recipe, imatrix: None, tokenizer: None, sign: None };
     write(&model, &plan, output, Some(&provenance), progress)?;
     Ok(plan.report())
+}
+
+/// What a loader does to the weights of `file` so that they are in the formats of `recipe`, without writing a file.
+///
+/// # Errors
+/// As [`plan`], and when a ternary format would destroy the weights.
+pub fn quantize_on_load(file: &File, recipe: &Recipe) -> Result<Rewrite, Error> {
+    let model = GgufModel::open(file, None)?;
+    let plan = plan(&model, recipe)?;
+    if plan.tensors.iter().any(PlannedTensor::becomes_ternary)
+        && let [damage, ..] = &guard::damage(&model, &plan, &mut |_| ControlFlow::Continue(()))?[..]
+    {
+        let format = recipe.target.map_or("a ternary format", |target| target.name());
+        return Err(Error::Dense { tensor: damage.tensor.clone(), format, cosine: damage.cosine });
+    }
+    let rewritten = |tensor: &&PlannedTensor| matches!(tensor.choice, Choice::Rewritten | Choice::Replaced);
+    let formats = plan.tensors.iter().filter(rewritten).map(|tensor| (tensor.info.name.clone(), tensor.info.format));
+    Ok(search::rewriting(formats.collect(), recipe))
 }

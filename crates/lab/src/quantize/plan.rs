@@ -4,6 +4,7 @@ use super::mix::{Mix, Mixer, Shape, layer_of};
 use super::{Error, QuantizeReport, Rule};
 use crate::imatrix::Imatrix;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use trine_model::GgufModel;
 use trine_tensor::format::{F16, F32, IQ4_NL, Q4_0, Q5_0, Q5_1, Q8_0};
@@ -44,11 +45,15 @@ pub struct Recipe {
     pub target: Option<Target>,
     /// Exceptions, of which the first that a tensor matches counts.
     pub rules: Vec<Rule>,
+    /// The formats of tensors by their names, before all others.
+    pub formats: BTreeMap<String, &'static Format>,
     /// The format of the embedding of tokens, and of the output head, which precede the rules.
     pub embedding: Option<&'static Format>,
     pub output: Option<&'static Format>,
     /// How much each column matters.
     pub imatrix: Option<Arc<Imatrix>>,
+    /// Make matrices ternary for ternary formats that are not ternary yet, whatever that does to the model.
+    pub ternarize: bool,
 }
 
 /// Why a tensor gets its format.
@@ -87,6 +92,8 @@ pub struct Plan {
     pub imatrix: Option<Arc<Imatrix>>,
     /// What the importance matrix says little about.
     pub warnings: Vec<String>,
+    /// Make matrices ternary for ternary formats.
+    pub ternarize: bool,
 }
 
 /// Tensors of several rows that are not multiplied by, or by which a layer chooses its experts, as they end in GGUF.
@@ -167,7 +174,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
     let imatrix = recipe.imatrix.clone();
-    Ok(Plan { metadata, tensors, imatrix, warnings })
+    Ok(Plan { metadata, tensors, imatrix, warnings, ternarize: recipe.ternarize })
 }
 
 /// Layers in order, before them what is in none.
@@ -193,6 +200,11 @@ fn shape(model: &GgufModel, tied: bool, imatrix: bool) -> Shape {
     }
 }
 
+fn is_matrix(tensor: &TensorInfo) -> bool {
+    let rows: usize = tensor.shape.split_last().map_or(1, |(_, rest)| rest.iter().product());
+    rows > 1 && !KEPT.iter().any(|end| tensor.name.ends_with(end))
+}
+
 /// The format of one tensor. Vectors and the like of folders become float32, as all programs that read GGUF expect.
 fn choose(
     tensor: &TensorInfo,
@@ -201,8 +213,7 @@ fn choose(
     recipe: &Recipe,
     mixer: Option<&mut Mixer>,
 ) -> (&'static Format, Choice) {
-    let rows: usize = tensor.shape.split_last().map_or(1, |(_, rest)| rest.iter().product());
-    if rows == 1 || KEPT.iter().any(|end| tensor.name.ends_with(end)) {
+    if !is_matrix(tensor) {
         return (if folder { &F32 } else { tensor.format }, Choice::Kept);
     }
     // A mixture counts every matrix, whatever becomes of it.
@@ -213,6 +224,7 @@ fn choose(
         "output.weight" => recipe.output,
         _ => None,
     };
+    let named = recipe.formats.get(&tensor.name).copied().or(named);
     let ruled = || recipe.rules.iter().find(|rule| rule.matches(&tensor.name)).map(|rule| rule.format);
     let named = named.or_else(ruled);
     let layer = tensor.name.starts_with("blk.");
@@ -250,6 +262,18 @@ fn most(tensors: &[PlannedTensor]) -> Option<&'static Format> {
         }
     }
     weights.into_iter().max_by_key(|(_, sum)| *sum).map(|(format, _)| format)
+}
+
+impl PlannedTensor {
+    /// Whether it is multiplied by, so that formats of few bits are for it.
+    pub fn is_matrix(&self) -> bool {
+        is_matrix(&self.info)
+    }
+
+    /// Whether it gets a ternary format, and may be more than that now.
+    pub fn becomes_ternary(&self) -> bool {
+        self.info.format.encodes_trits() && !self.from.ternary
+    }
 }
 
 impl Plan {

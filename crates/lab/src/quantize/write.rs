@@ -1,6 +1,7 @@
 //! Writes a model as a GGUF file, tensor by tensor: pieces of rows are decoded, encoded and checked by threads that live as long as the run,
 //! and written in order. What is in memory is one tensor as it is read, and a few pieces for each thread.
 
+use super::guard::ternarized;
 use super::{Error, Plan};
 use crate::receipt::{Provenance, SigningKey, hash_together};
 use std::cell::RefCell;
@@ -99,7 +100,9 @@ fn tensors(
         let mut unreleased = 0;
         for (i, tensor) in plan.tensors.iter().enumerate() {
             pool.proceed(0)?;
-            pool.rewrite(model.read(i)?, &tensor.info, tensor.bytes_before, writer)?;
+            let view = model.read(i)?;
+            let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
+            pool.rewrite(view, &tensor.info, tensor.bytes_before, writer)?;
             pool.bytes += tensor.bytes_before;
             unreleased += tensor.bytes_before;
             if unreleased > RELEASE {

@@ -1,0 +1,195 @@
+//! `trine compare`: what files of one model cost and gain, in a table and a picture.
+
+mod picture;
+
+use crate::exit::{Exit, UsageError};
+use crate::load::LoadArgs;
+use crate::output::OutputFile;
+use crate::table::{columns, visible};
+use crate::{input, interrupt, output, progress, units};
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use std::io::{self, Write};
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine::Decoder;
+use trine_engine::EngineOptions;
+use trine_lab::bench::{Kind, Subject, Test, Trine, measure, median_interval};
+use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions, Reference, compare};
+use trine_train::data::DocumentFormat;
+
+/// Tokens of a chunk, as in llama.cpp.
+const CONTEXT: usize = 512;
+/// Tokens that are generated to measure the speed, and how often.
+const TOKENS: usize = 32;
+const RUNS: usize = 3;
+
+/// Compare files of one model by quality, size and speed
+///
+/// The first file is the reference. Of each other file it measures the divergence of its predictions from those of the reference, as
+/// `trine eval kl` does, and of all files the perplexity of the text, the bits per weight and the tokens per second of one answer.
+///
+/// --svg and --png write a picture: divergence over size.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine compare f16.gguf q8_0.gguf q4_k_m.gguf text.txt\n  \
+    trine compare f16.gguf q*.gguf text.txt --chunks 20 --svg quality.svg\n  \
+    trine compare f16.gguf q4.gguf text.txt --json | jq '.files[].mean_kl'")]
+pub struct Compare {
+    /// Models, the reference first, and a text file
+    #[arg(required = true, num_args = 2.., value_name = "FILES")]
+    files: Vec<PathBuf>,
+    /// Chunks of the text
+    #[arg(long, value_name = "N", default_value = "10")]
+    chunks: NonZeroU32,
+    /// Write a picture of divergence over size
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// The same as PNG
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
+    /// Replace existing pictures
+    #[arg(long)]
+    force: bool,
+    /// Print one line of JSON; unknown values are null
+    #[arg(long)]
+    json: bool,
+    /// Print no progress and no warnings
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// What was measured of a file.
+#[derive(Serialize)]
+struct Row {
+    file: PathBuf,
+    bytes: u64,
+    bits_per_weight: f64,
+    tokens_per_second: Option<f64>,
+    perplexity: f64,
+    #[serde(flatten)]
+    divergence: Divergence,
+}
+
+impl Compare {
+    pub fn run(mut self) -> Result<Exit> {
+        let text = self.files.pop().expect("clap requires two");
+        for picture in [&self.svg, &self.png].into_iter().flatten() {
+            output::check_new(picture, self.force, "--force replaces it")?;
+        }
+        if self.files.len() < 2 {
+            let message = format!("expected two models or more and a text, found {} model", self.files.len());
+            return Err(UsageError { message, hint: "for example trine compare f16.gguf q4.gguf text.txt" }.into());
+        }
+        let stop = interrupt::flag()?;
+        let mut rows: Vec<Row> = Vec::new();
+        for file in &self.files {
+            rows.push(self.measure(file, &text, &stop)?);
+        }
+        for (path, is_png) in [(&self.svg, false), (&self.png, true)] {
+            let Some(path) = path else { continue };
+            let bytes = picture::draw(&rows, is_png)?;
+            OutputFile::new(path, &text)?.write(|out| out.write_all(&bytes))?;
+        }
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", json!({ "reference": self.files[0], "text": text, "files": rows }))?;
+            return Ok(Exit::Done);
+        }
+        let head = ["file", "size", "bits", "mean KL", "95 %", "top 1 %", "perplexity", "tokens/s"];
+        let mut table = vec![head.map(str::to_owned)];
+        for row in &rows {
+            let kl = &row.divergence;
+            let between = kl.mean_kl_low.zip(kl.mean_kl_high);
+            table.push([
+                visible(&row.file.display().to_string()),
+                units::bytes(row.bytes),
+                format!("{:.2}", row.bits_per_weight),
+                format!("{:.6}", kl.mean_kl),
+                between.map_or(String::new(), |(low, high)| format!("{low:.6} to {high:.6}")),
+                format!("{:.2}", 100.0 * kl.top1),
+                format!("{:.4}", row.perplexity),
+                row.tokens_per_second.map_or("unknown".to_owned(), units::measured),
+            ]);
+        }
+        writeln!(out, "{}", columns(&table, 1))?;
+        Ok(Exit::Done)
+    }
+
+    fn open(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Decoder> {
+        let decoder = self.load.load(model, self.quiet, stop)?;
+        if !self.quiet {
+            decoder.warnings().iter().for_each(|warning| note!("warning: {}: {}", model.display(), visible(warning)));
+        }
+        Ok(decoder)
+    }
+
+    /// Divergence, size and speed of a file.
+    fn measure(&self, path: &Path, text: &Path, stop: &Arc<AtomicBool>) -> Result<Row> {
+        let file = self.load.layouts.open(path)?;
+        let weights: usize = file.tensors().map(|view| view.rows() * view.cols()).sum();
+        let stored: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
+        let reference = self.open(&self.files[0], stop)?;
+        let context = self.load.context.map_or(CONTEXT.min(reference.spec().context_length), |n| n as usize);
+        let chunks = |decoder: &Decoder| -> Result<Chunks> {
+            let texts = input::documents(text, DocumentFormat::of(text, "", "text"))?;
+            let text = texts.collect::<Result<Vec<_>, _>>()?.join("\n\n");
+            Ok(Chunks::new(decoder.tokenizer(), &text, context, self.chunks.get() as usize)?)
+        };
+        let decoder = self.open(path, stop)?;
+        let cut = chunks(&reference)?;
+        if chunks(&decoder)? != cut {
+            let message = format!("{}: its tokens of the text are not those of the reference", path.display());
+            return Err(UsageError { message, hint: "compare files of one model" }.into());
+        }
+        let options = DivergenceOptions {
+            batch: self.load.batch.map_or(512, |batch| batch as usize),
+            threads: decoder.placement().threads_batch,
+            cache_type: self.load.machine.cache_type,
+        };
+        let bar = match self.quiet {
+            true => indicatif::ProgressBar::hidden(),
+            false => progress::bar("{msg} {bar:30} {pos}/{len} chunks {eta}", cut.len() as u64),
+        };
+        bar.set_message(visible(&path.display().to_string()));
+        let (mut first, _) = reference.into_parts();
+        let (mut runner, _) = decoder.into_parts();
+        let divergence = compare(Reference::Runner(&mut *first), &mut *runner, &cut, &options, &mut |done, _| {
+            bar.set_position(done as u64);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let divergence = divergence?;
+        // Threads of a model that is not used would only be in the way.
+        drop(first);
+        Ok(Row {
+            file: path.to_owned(),
+            bytes: file.size(),
+            bits_per_weight: 8.0 * stored as f64 / weights.max(1) as f64,
+            tokens_per_second: self.speed(&mut *runner, stop)?,
+            perplexity: divergence.perplexity,
+            divergence,
+        })
+    }
+
+    /// Tokens per second of one answer, the median.
+    fn speed(&self, runner: &mut dyn trine_model::Runner, stop: &AtomicBool) -> Result<Option<f64>> {
+        let tokens = TOKENS.min(runner.spec().context_length);
+        let test = Test { kind: Kind::Decode, tokens, sequences: 1, depth: 0 };
+        let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let options = EngineOptions { cache_type: self.load.machine.cache_type, ..EngineOptions::default() };
+        let mut trine = Trine::new(runner, &[test], &options, &flow)?;
+        trine.seconds(test)?;
+        let samples = measure(&mut [&mut trine], &[test], RUNS, &mut || None, &mut |_, _| flow())?;
+        trine.release();
+        let speeds: Vec<f64> = samples[0][0].kept.iter().map(|sample| tokens as f64 / sample.seconds).collect();
+        Ok(median_interval(&speeds).map(|interval| interval.median))
+    }
+}

@@ -1,0 +1,167 @@
+//! The picture of `trine compare`: divergence over size, as SVG or PNG.
+
+use super::Row;
+use anyhow::{Result, anyhow};
+use font8x8::legacy::BASIC_LEGACY;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters_backend::{
+    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
+};
+use std::convert::Infallible;
+
+const SIZE: (u32, u32) = (960, 600);
+
+/// The bytes of a picture.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn draw(rows: &[Row], png: bool) -> Result<Vec<u8>> {
+    let failed = |error: Box<dyn std::error::Error>| anyhow!("the picture: {error}");
+    if png {
+        let mut pixels = Pixels::new(SIZE);
+        chart(rows, &(&mut pixels).into_drawing_area()).map_err(failed)?;
+        return pixels.encode();
+    }
+    let mut svg = String::new();
+    chart(rows, &SVGBackend::with_string(&mut svg, SIZE).into_drawing_area()).map_err(failed)?;
+    Ok(svg.into_bytes())
+}
+
+fn chart<'a, B>(rows: &[Row], area: &DrawingArea<B, Shift>) -> Result<(), Box<dyn std::error::Error>>
+where
+    B: DrawingBackend + 'a,
+    B::ErrorType: 'static,
+{
+    area.fill(&WHITE)?;
+    // The reference has no divergence, which a logarithm cannot show.
+    let points: Vec<(f64, f64, String)> = rows
+        .iter()
+        .filter(|row| row.divergence.mean_kl > 0.0)
+        .map(|row| (row.bits_per_weight, row.divergence.mean_kl, name(row)))
+        .collect();
+    let range = |of: fn(&(f64, f64, String)) -> f64| {
+        points.iter().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)))
+    };
+    let ((left, right), (low, high)) = (range(|point| point.0), range(|point| point.1));
+    if points.is_empty() {
+        return Err("no file differs from the reference".into());
+    }
+    let margin = ((right - left) * 0.1).max(0.25);
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(16).x_label_area_size(44).y_label_area_size(84);
+    builder.caption("Divergence from the reference over size", ("sans-serif", 20));
+    let mut chart =
+        builder.build_cartesian_2d(left - margin..right + 2.0 * margin, (low / 2.0..high * 2.0).log_scale())?;
+    let small = |x: &f64| if *x < 0.001 { format!("{x:.0e}") } else { format!("{x}") };
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).x_desc("bits per weight").y_desc("mean KL, nats per token");
+    mesh.y_label_formatter(&small).draw()?;
+    chart.draw_series(points.iter().map(|(x, y, _)| Circle::new((*x, *y), 5, BLUE.filled())))?;
+    let labels = points.iter().map(|(x, y, name)| {
+        EmptyElement::at((*x, *y)) + Text::new(name.clone(), (9, -7), ("sans-serif", 15))
+    });
+    chart.draw_series(labels)?;
+    area.present()?;
+    Ok(())
+}
+
+/// The name of the file, without its ending.
+fn name(row: &Row) -> String {
+    row.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Pixels, and letters of 8 by 8 of them: no machine needs a font.
+struct Pixels {
+    size: (u32, u32),
+    rgb: Vec<u8>,
+}
+
+impl Pixels {
+    fn new(size: (u32, u32)) -> Pixels {
+        Pixels { size, rgb: vec![255; 3 * (size.0 * size.1) as usize] }
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut encoder = png::Encoder::new(&mut out, self.size.0, self.size.1);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.write_header()?.write_image_data(&self.rgb)?;
+        Ok(out)
+    }
+}
+
+/// Letters are doubled where text is large.
+fn scale<S: BackendTextStyle>(style: &S) -> i32 {
+    if style.size() > 18.0 { 2 } else { 1 }
+}
+
+type Drawn = Result<(), DrawingErrorKind<Infallible>>;
+
+impl DrawingBackend for &mut Pixels {
+    type ErrorType = Infallible;
+
+    fn get_size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn ensure_prepared(&mut self) -> Drawn {
+        Ok(())
+    }
+
+    fn present(&mut self) -> Drawn {
+        Ok(())
+    }
+
+    fn draw_pixel(&mut self, (x, y): BackendCoord, color: BackendColor) -> Drawn {
+        let (width, height) = (self.size.0 as i32, self.size.1 as i32);
+        if (0..width).contains(&x) && (0..height).contains(&y) {
+            let at = 3 * (y * width + x) as usize;
+            let (r, g, b) = color.rgb;
+            for (old, new) in self.rgb[at..at + 3].iter_mut().zip([r, g, b]) {
+                *old = (f64::from(*old) * (1.0 - color.alpha) + f64::from(new) * color.alpha).round() as u8;
+            }
+        }
+        Ok(())
+    }
+
+    fn estimate_text_size<S: BackendTextStyle>(
+        &self,
+        text: &str,
+        style: &S,
+    ) -> Result<(u32, u32), DrawingErrorKind<Infallible>> {
+        let scale = scale(style) as u32;
+        Ok((8 * scale * text.chars().count() as u32, 8 * scale))
+    }
+
+    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, (x, y): BackendCoord) -> Drawn {
+        use plotters_backend::text_anchor::{HPos, VPos};
+        let (scale, color, anchor) = (scale(style), style.color(), style.anchor());
+        let (width, height) = (8 * scale * text.chars().count() as i32, 8 * scale);
+        let left = match anchor.h_pos {
+            HPos::Left => 0,
+            HPos::Center => -width / 2,
+            HPos::Right => -width,
+        };
+        let top = match anchor.v_pos {
+            VPos::Top => 0,
+            VPos::Center => -height / 2,
+            VPos::Bottom => -height,
+        };
+        let transform = style.transform();
+        for (i, c) in text.chars().enumerate() {
+            let glyph = BASIC_LEGACY.get(c as usize).copied().unwrap_or(BASIC_LEGACY[usize::from(b'?')]);
+            for (row, bits) in (0..).zip(glyph) {
+                for column in (0..8).filter(|column| bits >> column & 1 == 1) {
+                    for (dx, dy) in (0..scale).flat_map(|dx| (0..scale).map(move |dy| (dx, dy))) {
+                        let at = (left + scale * (8 * i as i32 + column) + dx, top + scale * row + dy);
+                        let (dx, dy) = transform.transform(at.0, at.1);
+                        self.draw_pixel((x + dx, y + dy), color)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! `--target-bpw` and `--target-size`: a mixture of formats by what each costs.
+
+use crate::exit::UsageError;
+use crate::load::size;
+use crate::{input, progress, table};
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::Args;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trine_backend::CacheType;
+use trine_lab::bench::TEXT;
+use trine_lab::divergence::{Chunks, DivergenceOptions};
+use trine_lab::quantize::Recipe;
+use trine_lab::quantize::search::{Costs, Found, Measurement};
+use trine_model::{DeviceOptions, GgufModel, Language};
+use trine_tensor::{Replacement, read_optional};
+use trine_train::data::DocumentFormat;
+
+/// Tokens of a chunk.
+const CONTEXT: usize = 256;
+const BAR: &str = "measuring {bar:30} {pos}/{len} {eta}";
+/// Larger than any table of costs, in bytes.
+const MOST: u64 = 16 << 20;
+
+/// A mixture for a given size.
+#[derive(Args)]
+#[command(next_help_heading = "Mixture for a size")]
+pub struct SearchArgs {
+    /// Choose the mixture with so many bits per weight, such as 4.2, that changes predictions least
+    ///
+    /// Measures the divergence of the model with one group of tensors in each format: matrices of one kind, in a third of the layers. The
+    /// table is kept beside the model, as NAME.costs.json, and used again for other sizes.
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["format", "target_size"])]
+    target_bpw: Option<f64>,
+    /// The same for tensors of so many bytes, such as 3.5GiB
+    #[arg(long, value_name = "SIZE", conflicts_with = "format", value_parser = size)]
+    target_size: Option<ByteSize>,
+    /// Text to measure with, like what the model is for [default: a short one in the program]
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Chunks of 256 tokens of that text
+    #[arg(long, value_name = "N", default_value = "4")]
+    chunks: NonZeroU32,
+}
+
+impl SearchArgs {
+    /// Whether a size is asked for.
+    pub fn is_some(&self) -> bool {
+        self.target_bpw.is_some() || self.target_size.is_some()
+    }
+
+    /// Adds the formats of the best mixture to a recipe.
+    ///
+    /// # Errors
+    /// When no mixture is so small, or the model cannot be measured.
+    pub fn search(&self, model: &GgufModel, recipe: &mut Recipe, stop: &AtomicBool) -> Result<Option<Found>> {
+        let weights: usize = model.tensors().iter().map(|info| info.shape.iter().product::<usize>()).sum();
+        let bytes = match (self.target_bpw, self.target_size) {
+            (Some(bits), _) if bits.is_finite() && bits > 0.0 => (bits * weights as f64 / 8.0) as u64,
+            (Some(bits), _) => {
+                let message = format!("--target-bpw: expected a number above 0, found {bits}");
+                return Err(UsageError { message, hint: "for example --target-bpw 4.2" }.into());
+            }
+            (None, Some(size)) => size.as_u64(),
+            (None, None) => return Ok(None),
+        };
+        let device = DeviceOptions::default();
+        let (tokenizer, text) = (Language::of_metadata(model.metadata())?.tokenizer, self.text()?);
+        let context = CONTEXT.min(model.spec().context_length);
+        let most = self.chunks.get() as usize;
+        let chunks = Chunks::new(&tokenizer, &text, context, most)
+            .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
+        let measurement = Measurement { model, device: &device, chunks: &chunks, options, recipe: &*recipe };
+        let path = beside(model.file().path());
+        let of = identity(model, &chunks, recipe);
+        let mut known = read(&path)?.filter(|known| known.of == of).unwrap_or(Costs { of, costs: Vec::new() });
+        let bar = progress::bar(BAR, 0);
+        let measured = measurement.measure(&mut known, &mut |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        // What was measured before a stop is not measured again.
+        save(&path, &known);
+        measured?;
+        let found = measurement.choose(&known, bytes)?;
+        recipe.formats = found.formats.clone();
+        Ok(Some(found))
+    }
+
+    fn text(&self) -> Result<String> {
+        let Some(path) = &self.text else { return Ok(TEXT.to_owned()) };
+        let texts = input::documents(path, DocumentFormat::of(path, "", "text"))?;
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))
+    }
+}
+
+/// What costs are those of.
+fn identity(model: &GgufModel, chunks: &Chunks, recipe: &Recipe) -> String {
+    let mut hasher = DefaultHasher::new();
+    chunks.ids().hash(&mut hasher);
+    chunks.context().hash(&mut hasher);
+    for (name, entry) in recipe.imatrix.iter().flat_map(|imatrix| &imatrix.entries) {
+        name.hash(&mut hasher);
+        entry.sums.iter().chain(&entry.counts).for_each(|number| number.to_bits().hash(&mut hasher));
+    }
+    let model: String = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{model} {:016x}", hasher.finish())
+}
+
+/// The table of costs of a model.
+fn beside(model: &Path) -> PathBuf {
+    let name = model.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+    model.with_file_name(format!("{name}.costs.json"))
+}
+
+fn read(path: &Path) -> Result<Option<Costs>> {
+    let Some(bytes) = read_optional(path, MOST)? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(costs) => Ok(Some(costs)),
+        Err(error) => {
+            note!("warning: {}: not used, as it is no table of costs: {error}", path.display());
+            Ok(None)
+        }
+    }
+}
+
+/// The folder may not be writable: then costs are measured again next time.
+fn save(path: &Path, costs: &Costs) {
+    let write = || {
+        let mut file = Replacement::new(path)?;
+        serde_json::to_writer_pretty(&mut file, costs)?;
+        file.finish()
+    };
+    if let Err(error) = write() {
+        note!("warning: {}: the costs of formats are not kept: {error}", table::visible(&path.display().to_string()));
+    }
+}

@@ -1,0 +1,300 @@
+//! A mixture of formats for a given size, chosen by what each costs: errors of single tensors do not predict the quality of a model, so the
+//! divergence of the whole model is measured with one group of its tensors quantized, and again for each group and format.
+
+use super::{Error, Recipe, encode, plan};
+use crate::divergence::{Chunks, DivergenceOptions, Reference, compare, run_chunk};
+use crate::imatrix::stored_name;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use trine_model::{DeviceOptions, GgufModel, ModelOptions, Rewrite, load};
+use trine_tensor::format::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
+use trine_tensor::{Format, TensorInfo, View};
+
+/// The formats among which is chosen, from few bits to many.
+pub static CANDIDATES: [&Format; 7] = [&Q2_K, &Q3_K, &IQ4_XS, &Q4_K, &Q5_K, &Q6_K, &Q8_0];
+
+/// Parts of a model's depth that are measured apart.
+const RANGES: usize = 3;
+
+/// Tensors that get the same format: those of one kind, in a range of layers.
+#[derive(Clone, Debug)]
+struct Group {
+    name: String,
+    tensors: Vec<TensorInfo>,
+}
+
+/// What a format costs in a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    pub group: String,
+    pub format: String,
+    /// Divergence of the model with this group in this format from the model itself, nats per token.
+    pub kl: f64,
+    /// Bytes of the group's tensors.
+    pub bytes: u64,
+}
+
+/// All costs of a model, and of what they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// Model, text and importance matrix as a text: costs of others are not used.
+    pub of: String,
+    pub costs: Vec<Cost>,
+}
+
+/// A mixture that was chosen.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The formats of tensors by their names.
+    pub formats: BTreeMap<String, &'static Format>,
+    /// Group, format, and what it costs.
+    pub choices: Vec<Cost>,
+    /// The sum of the divergences of all groups.
+    pub predicted_kl: f64,
+    /// Divergence of the whole mixture.
+    pub measured_kl: f64,
+}
+
+/// What is measured with.
+pub struct Measurement<'a> {
+    pub model: &'a GgufModel<'a>,
+    pub device: &'a DeviceOptions,
+    pub chunks: &'a Chunks,
+    pub options: DivergenceOptions,
+    pub recipe: &'a Recipe,
+}
+
+/// Whose progress is told: how many of how many measurements are done.
+type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
+
+impl Measurement<'_> {
+    /// Matrices of one kind in a third of the layers; the embedding and the head are groups of their own.
+    fn groups(&self) -> Result<Vec<Group>, Error> {
+        let layers = self.model.spec().n_layers;
+        let size = layers.div_ceil(RANGES);
+        let plan = plan(self.model, &Recipe { imatrix: self.recipe.imatrix.clone(), ..Recipe::default() })?;
+        let mut groups: Vec<Group> = Vec::new();
+        for tensor in plan.tensors.iter().filter(|tensor| tensor.is_matrix()) {
+            let name = match tensor.info.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+                Some((layer, part)) => {
+                    let first = layer.parse::<usize>().unwrap_or(0) / size * size;
+                    format!("{part} in layers {first}-{}", (first + size).min(layers) - 1)
+                }
+                None => tensor.info.name.clone(),
+            };
+            match groups.iter_mut().find(|group| group.name == name) {
+                Some(group) => group.tensors.push(tensor.info.clone()),
+                None => groups.push(Group { name, tensors: vec![tensor.info.clone()] }),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The model's own logits.
+    fn reference(&self) -> Result<Vec<Vec<f32>>, Error> {
+        let mut runner = self.load(HashMap::new())?;
+        let all = (0..self.chunks.len()).map(|chunk| run_chunk(&mut *runner, self.chunks, chunk, &self.options));
+        Ok(all.collect::<Result<_, _>>()?)
+    }
+
+    /// The model with some tensors in other formats.
+    fn load(&self, formats: HashMap<String, &'static Format>) -> Result<Box<dyn trine_model::Runner>, Error> {
+        let rewrite = (!formats.is_empty()).then(|| rewriting(formats, self.recipe));
+        let options = ModelOptions { gguf_names: true, rewrite, ..ModelOptions::default() };
+        Ok(load(self.model.file(), self.device, options, &mut |_| ControlFlow::Continue(()))?)
+    }
+
+    fn divergence(&self, reference: &[Vec<f32>], formats: HashMap<String, &'static Format>) -> Result<f64, Error> {
+        let mut runner = self.load(formats)?;
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        Ok(compare(Reference::Logits(reference), &mut *runner, self.chunks, &self.options, &mut go_on)?.mean_kl)
+    }
+
+    /// Measures what `known` lacks, and adds it.
+    ///
+    /// # Errors
+    /// When the model cannot be run, or `progress` breaks off; what was measured is then in `known`.
+    pub fn measure(&self, known: &mut Costs, progress: &mut Progress) -> Result<(), Error> {
+        let groups = self.groups()?;
+        let has = |known: &Costs, group: &Group, format: &Format| {
+            known.costs.iter().any(|cost| cost.group == group.name && cost.format == format.name)
+        };
+        let open = |group: &Group| -> Vec<&'static Format> {
+            CANDIDATES.into_iter().filter(|&format| group.fits(format) && !has(known, group, format)).collect()
+        };
+        let todo: Vec<(&Group, Vec<&'static Format>)> = groups.iter().map(|group| (group, open(group))).collect();
+        let total = todo.iter().map(|(_, formats)| formats.len()).sum();
+        if total == 0 {
+            return Ok(());
+        }
+        let (reference, mut done) = (self.reference()?, 0);
+        for (group, formats) in todo {
+            for format in formats {
+                if progress(done, total).is_break() {
+                    return Err(Error::Cancelled);
+                }
+                let kl = self.divergence(&reference, group.formats(format))?;
+                let (group, format, bytes) = (group.name.clone(), format.name.to_owned(), group.bytes(format)?);
+                known.costs.push(Cost { group, format, kl, bytes });
+                done += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the mixture of least divergence whose tensors take at most `bytes`, those that no choice is about included, and measures it.
+    ///
+    /// # Errors
+    /// When even the smallest formats take more.
+    pub fn choose(&self, known: &Costs, bytes: u64) -> Result<Found, Error> {
+        let groups = self.groups()?;
+        let all: u64 = self.model.tensors().iter().map(TensorInfo::size).sum::<trine_tensor::Result<u64>>()?;
+        let rest = all - groups.iter().map(Group::now).sum::<Result<u64, Error>>()?;
+        let options: Vec<Vec<&Cost>> = groups.iter().map(|group| group.options(known)).collect();
+        let least = rest + options.iter().filter_map(|costs| costs.iter().map(|cost| cost.bytes).min()).sum::<u64>();
+        let budget =
+            bytes.checked_sub(rest).filter(|_| least <= bytes).ok_or(Error::TooSmall { least, asked: bytes })?;
+        let picked = pick(&options, budget);
+        let choices: Vec<Cost> = picked.into_iter().cloned().collect();
+        let mut formats = BTreeMap::new();
+        for (group, cost) in groups.iter().zip(&choices) {
+            let format = CANDIDATES.into_iter().find(|format| format.name == cost.format).expect("it was measured");
+            formats.extend(group.formats(format));
+        }
+        let measured_kl = self.divergence(&self.reference()?, formats.clone().into_iter().collect())?;
+        Ok(Found { formats, predicted_kl: choices.iter().map(|cost| cost.kl).sum(), choices, measured_kl })
+    }
+}
+
+impl Group {
+    /// Whether all tensors can have the format.
+    fn fits(&self, format: &'static Format) -> bool {
+        self.tensors.iter().all(|info| TensorInfo { format, ..info.clone() }.size().is_ok())
+    }
+
+    fn bytes(&self, format: &'static Format) -> Result<u64, Error> {
+        let sizes = self.tensors.iter().map(|info| TensorInfo { format, ..info.clone() }.size());
+        Ok(sizes.sum::<trine_tensor::Result<u64>>()?)
+    }
+
+    /// Bytes in the formats of the input.
+    fn now(&self) -> Result<u64, Error> {
+        Ok(self.tensors.iter().map(TensorInfo::size).sum::<trine_tensor::Result<u64>>()?)
+    }
+
+    fn formats(&self, format: &'static Format) -> HashMap<String, &'static Format> {
+        self.tensors.iter().map(|info| (info.name.clone(), format)).collect()
+    }
+
+    /// What it may cost, without formats that are larger than another and no better.
+    fn options<'a>(&self, known: &'a Costs) -> Vec<&'a Cost> {
+        let mut costs: Vec<&Cost> = known.costs.iter().filter(|cost| cost.group == self.name).collect();
+        costs.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.kl.total_cmp(&b.kl)));
+        let mut best = f64::INFINITY;
+        costs.retain(|cost| {
+            let better = cost.kl < best;
+            best = best.min(cost.kl);
+            better
+        });
+        costs
+    }
+}
+
+/// One option for each group, whose divergences have the least sum that fits into `budget`: each group pays for bytes at the same price, and
+/// what is left over goes where it helps most.
+fn pick<'a>(options: &[Vec<&'a Cost>], budget: u64) -> Vec<&'a Cost> {
+    let at_price = |price: f64| -> Vec<usize> {
+        let worth = |cost: &&Cost| cost.kl + price * cost.bytes as f64;
+        let best = |costs: &Vec<&Cost>| (0..costs.len()).min_by(|&a, &b| worth(&costs[a]).total_cmp(&worth(&costs[b])));
+        options.iter().map(|costs| best(costs).unwrap_or(0)).collect()
+    };
+    let bytes = |picked: &[usize]| picked.iter().zip(options).map(|(&i, costs)| costs[i].bytes).sum::<u64>();
+    let (mut low, mut high) = (0.0, 1.0);
+    if bytes(&at_price(low)) > budget {
+        for _ in 0..200 {
+            let middle = (low + high) / 2.0;
+            if bytes(&at_price(middle)) > budget { low = middle } else { high = middle }
+        }
+    } else {
+        high = low;
+    }
+    let mut picked = at_price(high);
+    if bytes(&picked) > budget {
+        picked = vec![0; options.len()];
+    }
+    loop {
+        let left = budget - bytes(&picked);
+        let gain = |group: usize, to: usize| {
+            let (now, next) = (options[group][picked[group]], options[group][to]);
+            let more = next.bytes.saturating_sub(now.bytes);
+            (more > 0 && more <= left && next.kl < now.kl).then(|| (now.kl - next.kl) / more as f64)
+        };
+        let all = (0..options.len()).flat_map(|group| (0..options[group].len()).map(move |to| (group, to)));
+        let best = all.filter_map(|(group, to)| Some((gain(group, to)?, group, to))).max_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((_, group, to)) = best else { break };
+        picked[group] = to;
+    }
+    picked.into_iter().zip(options).map(|(i, costs)| costs[i]).collect()
+}
+
+/// Puts tensors into other formats as they are loaded.
+pub fn rewriting(formats: HashMap<String, &'static Format>, recipe: &Recipe) -> Rewrite {
+    let imatrix = recipe.imatrix.clone();
+    let formats = Arc::new(formats);
+    Rewrite::new(move |view: View| {
+        let name = stored_name(|name| formats.contains_key(name), view.name.clone());
+        let Some(format) = formats.get(&name) else { return Ok(view) };
+        let importance = encode::importance_of(imatrix.as_deref(), &name);
+        encode::encoded(&view, format, importance.as_deref()).map_err(|error| match error {
+            Error::File(error) => error,
+            other => trine_tensor::Error::Malformed {
+                place: format!("tensor `{}`", view.name),
+                expected: "finite weights".to_owned(),
+                found: other.to_string(),
+            },
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The least sum of all choices that fit, by trying each.
+    #[test]
+    fn choices_are_nearly_the_best_of_all() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let groups: Vec<Vec<Cost>> = (0..4)
+                .map(|_| {
+                    let scale = random.f64() * 3.0;
+                    let weights = random.u64(50..500);
+                    (2..8)
+                        .map(|bits| {
+                            let kl = scale * f64::powi(0.4, bits) * (0.8 + 0.4 * random.f64());
+                            let bytes = weights * bits as u64;
+                            Cost { group: String::new(), format: String::new(), kl, bytes }
+                        })
+                        .collect()
+                })
+                .collect();
+            let options: Vec<Vec<&Cost>> = groups.iter().map(|group| group.iter().collect()).collect();
+            let sum = |of: &dyn Fn(&Cost) -> u64, costs: &[&Cost]| costs.iter().map(|cost| of(cost)).sum::<u64>();
+            let least: u64 = options.iter().map(|costs| costs[0].bytes).sum();
+            let budget = least + random.u64(0..least * 2);
+            let kl = |costs: &[&Cost]| costs.iter().map(|cost| cost.kl).sum::<f64>();
+            let mut best = f64::INFINITY;
+            for code in 0..6usize.pow(4) {
+                let all: Vec<&Cost> = (0..4).map(|i| options[i][code / 6usize.pow(i as u32) % 6]).collect();
+                if sum(&|cost| cost.bytes, &all) <= budget {
+                    best = best.min(kl(&all));
+                }
+            }
+            let picked = pick(&options, budget);
+            assert!(sum(&|cost| cost.bytes, &picked) <= budget);
+            assert!(kl(&picked) <= 1.35 * best, "{} {best}", kl(&picked));
+        }
+    }
+}
