@@ -247,3 +247,30 @@ fn questions_are_answered_and_importance_is_measured() {
     assert!(ran.code == 0 || ran.err.contains("template"), "{}", ran.err);
     assert!(imatrix(&file(folder.path(), "bad.jsonl", "{}\n"), &["--force"]).err.contains("line 1"));
 }
+
+#[test]
+fn files_of_a_model_are_compared_in_a_table_and_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "text.txt", trine_lab::bench::TEXT);
+    let [small, svg, png] = ["small.gguf", "a.svg", "a.png"].map(|name| folder.path().join(name).display().to_string());
+    let model = "embedded:stories";
+    assert_eq!(trine_with(&["quantize", model, &small, "--format", "q4_0"]).code, 0);
+    let args = ["compare", model, &small, &text, "--context", "64", "--chunks", "2"];
+    let ran = trine_with(&[&args[..], &["--svg", &svg, "--png", &png, "--json", "--quiet"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let files = ran.json()["files"].clone();
+    assert_eq!((files[0]["mean_kl"].as_f64(), files.as_array().unwrap().len()), (Some(0.0), 2));
+    assert!(files[1]["mean_kl"].as_f64() > Some(0.0) && files[1]["tokens_per_second"].as_f64() > Some(0.0), "{files}");
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("small"));
+    assert!(std::fs::read(&png).unwrap().starts_with(b"\x89PNG"));
+    let human = trine_with(&args).out;
+    assert!(human.contains("mean KL") && human.contains("small.gguf"), "{human}");
+    for (args, says) in [
+        (vec!["compare", model, &text], "two models or more"),
+        (vec!["compare", model, &small, &text, "--svg", &svg], "--force"),
+        (vec!["compare", model, &llama(), &text, "--context", "64"], "its tokens of the text"),
+    ] {
+        let ran = trine_with(&args);
+        assert!(ran.code == 2 && ran.err.contains(says), "{args:?}: {} {}", ran.code, ran.err);
+    }
+}

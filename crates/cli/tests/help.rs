@@ -31,6 +31,7 @@ const COMMANDS: &[&[&str]] = &[
     &["eval", "kl"],
     &["eval", "logits"],
     &["eval", "tasks"],
+    &["compare"],
     &["crossval"],
     &["devices"],
     &["completions"],

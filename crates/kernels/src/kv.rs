@@ -172,7 +172,7 @@ impl KvLayout {
     ) {
         let (format, lane) = (self.format(which), position % LANES);
         let encoded = &mut encoded[..self.row_bytes(which)];
-        (format.encode)(row, encoded);
+        (format.encode)(row, None, encoded);
         let scale = if format.block > 1 { size_of::<f16>() } else { 0 };
         if scale > 0 {
             // Encoding turns NaN and infinity into numbers: a scale of NaN keeps the error visible.

@@ -1,10 +1,11 @@
 //! Quantizes activations to bytes: absmax scaling per token, as BitNet b1.58 defines it, or per
-//! 32 columns, for block formats. And to bfloat16.
+//! 32 columns, for block formats. And to bfloat16. Encodes weights.
 
 use crate::activations::{ActivationBlock, GROUP};
 use crate::cache_line::CacheLine;
 use crate::math::{load_padded, load_tail};
 use crate::simd::{LANES, Simd};
+use trine_tensor::{Format, format};
 
 /// How the scale is chosen.
 #[derive(Clone, Copy)]
@@ -96,4 +97,10 @@ pub(crate) fn bf16<S: Simd>(simd: S, x: &[f32], out: &mut [CacheLine]) {
         let (low, high) = x.split_at(x.len().min(LANES));
         simd.store(simd.flush_bf16(simd.pack_bf16([load_tail(simd, low), load_tail(simd, high)])), &mut out.0);
     }
+}
+
+/// What `encode` of [`Format`] does.
+#[inline(always)]
+pub(crate) fn encode<S: Simd>(_: S, format: &Format, weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    if S::EXTRA { format::encode(format, weights, importance, out) } else { (format.encode)(weights, importance, out) }
 }

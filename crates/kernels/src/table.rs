@@ -87,6 +87,7 @@ pub struct Table {
     pub(crate) divergence: fn(&[f32], &[f32], f32, f32, &mut [f32]) -> f32,
     pub(crate) adamw: fn(&AdamWStep, &mut [f32], &[f32], &mut [f32], &mut [f32]),
     pub(crate) sum_of_squares: fn(&[f32]) -> f64,
+    pub(crate) encode: fn(&Format, &[f32], Option<&[f32]>, &mut [u8]),
 }
 
 /// The registry of instruction sets, best first; the scalar one is last and always supported.
@@ -157,6 +158,11 @@ pub fn multiplies_bf16(format: &Format) -> bool {
 }
 
 impl Table {
+    /// What `encode` of [`Format`] does, with this instruction set: the same bytes sooner.
+    pub fn encode(&self, format: &Format, weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        (self.encode)(format, weights, importance, out);
+    }
+
     pub(crate) fn kernel(&self, format: &Format) -> Kernel {
         match format.name {
             "F32" => Kernel::Float(self.f32, None),
@@ -277,6 +283,9 @@ macro_rules! table {
                 divergence(x: &[f32], teacher: &[f32], temperature: f32, scale: f32, grad: &mut [f32]) -> f32 = adjoint::loss::divergence;
                 adamw(constants: &adjoint::adamw::AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) -> () = adjoint::adamw::adamw;
                 sum_of_squares(x: &[f32]) -> f64 = adjoint::adamw::sum_of_squares;
+                encode(
+                    format: &trine_tensor::Format, weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]
+                ) -> () = quantize::encode;
             )
         };
     };

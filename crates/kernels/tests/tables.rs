@@ -289,3 +289,27 @@ fn every_table_counts_the_multiplications_of_its_peaks_right() {
         }
     }
 }
+
+#[test]
+fn every_table_encodes_to_the_bytes_of_the_format() {
+    let mut random = Random(7);
+    // Two rows of three blocks: blocks that are searched at once belong to both.
+    let cols = 768;
+    let mut weights = random.floats(2 * cols);
+    weights[40] = f32::NAN;
+    weights[300..400].fill(0.25);
+    weights[1000..1256].fill(0.0);
+    let mut importance: Vec<f32> = random.floats(cols).into_iter().map(|x| x * x).collect();
+    importance[64..128].fill(0.0);
+    for format in formats().filter(|format| format.head() == 0) {
+        for importance in [None, Some(&importance[..])] {
+            let mut expected = vec![0; format.size(2, cols as u64).unwrap() as usize];
+            (format.encode)(&weights, importance, &mut expected);
+            for table in tables() {
+                let mut found = vec![0; expected.len()];
+                table.encode(format, &weights, importance, &mut found);
+                assert!(found == expected, "{format} with {}, importance: {}", table.name, importance.is_some());
+            }
+        }
+    }
+}

@@ -145,6 +145,45 @@ fn searched_scales_beat_plain_rounding() {
     }
 }
 
+#[test]
+fn errors_in_important_columns_are_smaller_where_a_format_has_scales_to_choose() {
+    let (rows, cols) = (32, 512);
+    let weights = gaussian(rows * cols, 6);
+    let mut uniform = uniform(8);
+    let importance: Vec<f32> = (0..cols).map(|_| (8.0 * uniform() - 4.0).exp()).collect();
+    let error = |format: &Format, importance_used: Option<&[f32]>| -> f64 {
+        let mut out = vec![0; format.size(rows as u64, cols as u64).unwrap() as usize];
+        (format.encode)(&weights, importance_used, &mut out);
+        let pairs = weights.iter().zip(decode(format, &out, weights.len())).zip(importance.iter().cycle());
+        pairs.map(|((a, b), i)| f64::from(*i) * f64::from(a - b).powi(2)).sum()
+    };
+    let blind = ["Q8_0", "Q8_1", "Q8_K", "MXFP4", "NVFP4", "Q1_0", "Q2_0", "Q2_0_128", "TQ1_0", "TQ2_0", "I2_S"];
+    for format in of_rows().filter(|format| format.block > 1 && format.head() == 0) {
+        let ratio = error(format, Some(&importance)) / error(format, None);
+        println!("{format}: {ratio:.3} of the error");
+        if blind.contains(&format.name) {
+            assert!(ratio == 1.0, "{format}: {ratio}");
+        } else {
+            assert!(ratio < 0.93, "{format}: {ratio}");
+            // All columns alike, the numbers themselves do not count; nor do numbers that say nothing.
+            let ones = format_bytes(format, &weights, &[1.0; 512]);
+            assert!(ones == format_bytes(format, &weights, &[1024.0; 512]), "{format}");
+            for nothing in [0.0, f32::NAN, -1.0, f32::INFINITY] {
+                let found = decode(format, &format_bytes(format, &weights, &[nothing; 512]), weights.len());
+                assert!(rmse(&weights, &found) < 0.7, "{format} with an importance of {nothing}");
+            }
+        }
+    }
+}
+
+/// Rows of weights, encoded by the importance of columns.
+fn format_bytes(format: &Format, weights: &[f32], importance: &[f32]) -> Vec<u8> {
+    let rows = (weights.len() / importance.len()) as u64;
+    let mut out = vec![0; format.size(rows, importance.len() as u64).unwrap() as usize];
+    (format.encode)(weights, Some(importance), &mut out);
+    out
+}
+
 /// No code of `n` bits per weight has a smaller error than `2^-n` on Gaussian weights of variance 1 (Shannon's distortion-rate function).
 #[test]
 fn errors_are_near_the_least_that_so_many_bits_allow() {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bench;
+mod compare;
 mod completions;
 mod convert;
 mod crossval;
@@ -49,6 +50,7 @@ pub enum Command {
     Bench(bench::Bench),
     Tune(tune::Tune),
     Eval(eval::Eval),
+    Compare(compare::Compare),
     Crossval(crossval::Crossval),
     Devices(devices::Devices),
     Completions(completions::Completions),
@@ -59,7 +61,7 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
     ("Model files", &["info", "convert", "quantize", "imatrix", "verify", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
-    ("Measure", &["bench", "tune", "eval", "crossval", "devices"]),
+    ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
 ];
 
@@ -85,6 +87,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Tune(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Crossval(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -411,6 +411,7 @@ impl SimdI32 for Avx2 {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
 impl Simd for Avx2 {
     const WIDE: bool = false;
+    const EXTRA: bool = true;
 
     #[inline(always)]
     fn call(self, job: impl Job) {

@@ -405,6 +405,7 @@ impl SimdI32 for Avx512 {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
 impl Simd for Avx512 {
     const WIDE: bool = true;
+    const EXTRA: bool = true;
 
     #[inline(always)]
     fn call(self, job: impl Job) {

@@ -32,6 +32,8 @@ pub(crate) use int::SimdI32;
 pub(crate) trait Simd: SimdI32 {
     /// Registers are many and wide: matrix products in larger tiles pay. It changes speed, never results.
     const WIDE: bool;
+    /// Has instructions that the rest of the program is compiled without.
+    const EXTRA: bool = false;
 
     /// Runs a job in a function of its own that has the CPU's instructions: large code with
     /// several callers is compiled once.

@@ -10,6 +10,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use trine_kernels::tables;
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
 use trine_tensor::receipt::SealedTensor;
@@ -198,12 +199,13 @@ impl Scratch {
                 let (skip, size) = (before / format.block * format.bytes, rows.len() * stride);
                 job.out.clear();
                 job.out.resize(skip + size + format.tail, 0);
+                let table = tables().next().expect("the scalar table is always there");
                 match format.layout {
                     Layout::Headed(_) => {
                         let rows = weights.chunks_exact(cols).zip(job.out.chunks_exact_mut(stride));
-                        rows.for_each(|(weights, out)| (format.encode)(weights, out));
+                        rows.for_each(|(weights, out)| table.encode(format, weights, None, out));
                     }
-                    _ => (format.encode)(&self.weights, &mut job.out),
+                    _ => table.encode(format, &self.weights, None, &mut job.out),
                 }
                 *encoded = skip..skip + size;
                 let (bytes, tail) = job.out[skip..].split_at(size);

@@ -47,7 +47,7 @@ pub static MXFP4: Format = Format {
         }
     },
     // The largest weight has the exponent of the largest level, 4 to 6.
-    encode: |weights, out| {
+    encode: |weights, _, out| {
         for (block, out) in weights.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<17>().0) {
             let block = block.map(finite);
             out[0] = (super::abs_max(&block).to_bits() >> 23).saturating_sub(2) as u8;
@@ -74,7 +74,7 @@ pub static NVFP4: Format = Format {
         }
     },
     // Of the scales around the one with which the largest weight is the largest level, 6, the one with the least squared error.
-    encode: |weights, out| {
+    encode: |weights, _, out| {
         for (block, out) in weights.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<36>().0) {
             for (i, part) in block.as_chunks::<16>().0.iter().enumerate() {
                 let part = part.map(bounded);

@@ -4,78 +4,191 @@
 
 use half::f16;
 
-use super::{abs_max, finite, search, to_f16};
+use super::search::{Best, LANES, Lanes, Parts, inverse};
+use super::to_f16;
 
 /// Weights per block.
 pub(super) const BLOCK: usize = 256;
 
-/// The points of a grid.
+/// The points of a grid, whose coordinates are of a few levels.
 pub(super) struct GridPoints {
     /// Coordinates of a point, 8 or 4.
     width: usize,
     /// `[points, width]`
     points: Vec<f32>,
-    /// `[width, points]`
-    columns: Vec<f32>,
-    /// The largest coordinate.
-    top: f32,
+    /// Ascending.
+    levels: Vec<f32>,
+    /// The first and the last half of each point: numbers whose digits count levels.
+    halves: Vec<[u8; 2]>,
 }
 
 impl GridPoints {
-    pub fn new<const WIDTH: usize>(points: impl Iterator<Item = [f32; WIDTH]>) -> GridPoints {
-        let points: Vec<[f32; WIDTH]> = points.collect();
-        let columns = (0..WIDTH).flat_map(|i| points.iter().map(move |point| point[i])).collect();
-        let points = points.into_flattened();
-        GridPoints { width: WIDTH, top: abs_max(&points), points, columns }
-    }
-
-    /// How well each point fits `width` weights, with errors weighted by `importance`.
-    fn fit(&self, weights: &[f32], importance: &[f32]) -> Fit {
-        let count = self.points.len() / self.width;
-        let (mut wq, mut qq) = (vec![0.0; count], vec![0.0; count]);
-        for ((column, w), i) in self.columns.chunks_exact(count).zip(weights).zip(importance) {
-            for ((q, wq), qq) in column.iter().zip(&mut wq).zip(&mut qq) {
-                *wq += i * w * q;
-                *qq += i * q * q;
-            }
+    /// A grid of points whose coordinates are some ascending `levels`, moved by `shift`.
+    pub fn new<const WIDTH: usize>(points: &[[u8; WIDTH]], levels: &[u8], shift: f32) -> GridPoints {
+        let digit = |x: &u8| levels.iter().take_while(|level| *level < x).count();
+        let half = |half: &[u8]| half.iter().fold(0, |sum, x| sum * levels.len() + digit(x)) as u8;
+        GridPoints {
+            width: WIDTH,
+            points: points.iter().flatten().map(|&x| f32::from(x) + shift).collect(),
+            levels: levels.iter().map(|&level| f32::from(level) + shift).collect(),
+            halves: points.iter().map(|point| [half(&point[..WIDTH / 2]), half(&point[WIDTH / 2..])]).collect(),
         }
-        Fit { wq, qq }
     }
-}
 
-/// For each point `q`, the sums of `importance * w * q` and `importance * q * q`, which give the error for any scale.
-struct Fit {
-    wq: Vec<f32>,
-    qq: Vec<f32>,
-}
+    /// The errors of one half of each point for a group of weights in each lane, less what does not depend on the point.
+    #[inline(always)]
+    fn errors(&self, weights: &[Lanes], counts: &[Lanes], scales: &Lanes, shifts: &Lanes, errors: &mut [Lanes; 128]) {
+        let mut len = 1;
+        errors[0] = [0.0; LANES];
+        for (w, i) in weights.iter().zip(counts) {
+            let mut costs = [[0.0; LANES]; 8];
+            for (level, cost) in self.levels.iter().zip(&mut costs) {
+                for lane in 0..LANES {
+                    let q = scales[lane] * (level + shifts[lane]);
+                    cost[lane] = i[lane] * (q * (q - 2.0 * w[lane]));
+                }
+            }
+            // From the end, for each takes the place of what was one digit shorter.
+            for k in (0..len).rev() {
+                let shorter = errors[k];
+                for (level, cost) in costs[..self.levels.len()].iter().enumerate() {
+                    let longer = &mut errors[(k * self.levels.len() + level) & 127];
+                    for lane in 0..LANES {
+                        longer[lane] = shorter[lane] + cost[lane];
+                    }
+                }
+            }
+            len *= self.levels.len();
+        }
+    }
 
-/// The sums of one or more points. With the scale `s`, the squared error is that of zeros plus `s² qq - 2 s wq`.
-#[derive(Clone, Copy, Default)]
-struct PointSums {
-    wq: f32,
-    qq: f32,
-}
-
-impl Fit {
-    /// The best point for a scale, in part `half` of `halves` of the grid.
-    fn best(&self, scale: f32, half: usize, halves: usize) -> (usize, PointSums) {
-        let count = self.wq.len() / halves;
-        let points = half * count..(half + 1) * count;
-        // Eight minima, for vectorization.
-        let (mut least, mut at) = ([f32::INFINITY; 8], [0u32; 8]);
-        let (wq, qq) = (self.wq[points.clone()].as_chunks::<8>().0, self.qq[points].as_chunks::<8>().0);
-        for (n, (wq, qq)) in wq.iter().zip(qq).enumerate() {
-            for lane in 0..8 {
-                let error = scale * (scale * qq[lane] - 2.0 * wq[lane]);
+    /// The point that fits the group of weights in each lane best.
+    #[inline(always)]
+    fn nearest(&self, weights: &[Lanes], counts: &[Lanes], scales: &Lanes, shifts: &Lanes) -> [u32; LANES] {
+        let (mut first, mut last) = ([[0.0; LANES]; 128], [[0.0; LANES]; 128]);
+        let half = self.width / 2;
+        self.errors(&weights[..half], &counts[..half], scales, shifts, &mut first);
+        self.errors(&weights[half..], &counts[half..], scales, shifts, &mut last);
+        let (mut least, mut at) = ([f32::INFINITY; LANES], [0; LANES]);
+        for (n, [a, b]) in self.halves.iter().enumerate() {
+            let (a, b) = (&first[usize::from(a & 127)], &last[usize::from(b & 127)]);
+            for lane in 0..LANES {
+                let error = a[lane] + b[lane];
                 let better = error < least[lane];
                 least[lane] = if better { error } else { least[lane] };
                 at[lane] = if better { n as u32 } else { at[lane] };
             }
         }
-        let lane = (0..8).min_by(|&a, &b| least[a].total_cmp(&least[b])).expect("eight lanes");
-        let point = half * count + 8 * at[lane] as usize + lane;
-        (point, PointSums { wq: self.wq[point], qq: self.qq[point] })
+        at
     }
+
+    /// The points that fit sixteen parts best with these scales and shifts.
+    #[inline(always)]
+    fn choose<const PART: usize>(&self, parts: &Parts<PART>, scales: &Lanes, shifts: &[Lanes; 8]) -> Points {
+        let mut best = Points { at: [[0; LANES]; 8], wq: [0.0; LANES], qq: [0.0; LANES] };
+        let groups = parts.weights.chunks_exact(self.width).zip(parts.counts.chunks_exact(self.width));
+        for (((weights, counts), at), shifts) in groups.zip(&mut best.at).zip(shifts) {
+            *at = self.nearest(weights, counts, scales, shifts);
+            for i in 0..self.width {
+                for lane in 0..LANES {
+                    let q = self.points[at[lane] as usize * self.width + i] + shifts[lane];
+                    let iq = counts[i][lane] * q;
+                    best.wq[lane] += iq * weights[i][lane];
+                    best.qq[lane] += iq * q;
+                }
+            }
+        }
+        best
+    }
+
+    /// The level nearest to `x` in each lane.
+    #[inline(always)]
+    fn level(&self, x: &Lanes) -> Lanes {
+        let mut nearest = [self.levels[0]; LANES];
+        for pair in self.levels.windows(2) {
+            for lane in 0..LANES {
+                nearest[lane] = if 2.0 * x[lane] > pair[0] + pair[1] { pair[1] } else { nearest[lane] };
+            }
+        }
+        nearest
+    }
+
+    /// The shift of each group with which the nearest levels fit best.
+    #[inline(always)]
+    fn shifts<const PART: usize>(&self, parts: &Parts<PART>, scales: &Lanes, shifts: &[f32]) -> [Lanes; 8] {
+        let (mut chosen, inverses) = ([[0.0; LANES]; 8], scales.map(inverse));
+        let groups = parts.weights.chunks_exact(self.width).zip(parts.counts.chunks_exact(self.width));
+        for ((weights, counts), chosen) in groups.zip(&mut chosen) {
+            let mut least = [f32::INFINITY; LANES];
+            for &shift in shifts {
+                let mut errors = [0.0; LANES];
+                for (w, i) in weights.iter().zip(counts) {
+                    let mut x = [0.0; LANES];
+                    for lane in 0..LANES {
+                        x[lane] = w[lane] * inverses[lane] - shift;
+                    }
+                    let q = self.level(&x);
+                    for lane in 0..LANES {
+                        errors[lane] += i[lane] * (x[lane] - q[lane]) * (x[lane] - q[lane]);
+                    }
+                }
+                for lane in 0..LANES {
+                    let better = errors[lane] < least[lane];
+                    least[lane] = if better { errors[lane] } else { least[lane] };
+                    chosen[lane] = if better { shift } else { chosen[lane] };
+                }
+            }
+        }
+        chosen
+    }
+
+    /// The scales with which the nearest levels fit best, if all points had the same shift, of which the best of each part is found, too.
+    #[inline(always)]
+    fn estimate<const PART: usize>(&self, parts: &Parts<PART>, shifts: &[f32]) -> (Lanes, Lanes) {
+        let top = self.levels.iter().fold(0f32, |top, level| top.max(level.abs()));
+        let units = parts.largest().map(|w| w.abs());
+        let inverses = units.map(inverse);
+        let (mut best, mut scales, mut chosen) = ([0.0; LANES], [0.0; LANES], [shifts[0]; LANES]);
+        for &shift in shifts {
+            for step in 0..STEPS {
+                let end = top / (0.4 + 0.8 * step as f32 / STEPS as f32);
+                let (mut wq, mut qq) = ([0.0; LANES], [0.0; LANES]);
+                for (w, i) in parts.weights.iter().zip(&parts.counts) {
+                    let mut x = [0.0; LANES];
+                    for lane in 0..LANES {
+                        x[lane] = w[lane] * inverses[lane] * end - shift;
+                    }
+                    let nearest = self.level(&x);
+                    for lane in 0..LANES {
+                        let q = nearest[lane] + shift;
+                        let iq = i[lane] * q;
+                        wq[lane] += iq * w[lane] * inverses[lane];
+                        qq[lane] += iq * q;
+                    }
+                }
+                for lane in 0..LANES {
+                    // With the best scale wq / qq for some points, the squared error falls by wq² / qq.
+                    let fall = wq[lane] * wq[lane] / qq[lane];
+                    let better = wq[lane] > 0.0 && fall > best[lane];
+                    best[lane] = if better { fall } else { best[lane] };
+                    scales[lane] = if better { wq[lane] / qq[lane] * units[lane] } else { scales[lane] };
+                    chosen[lane] = if better { shift } else { chosen[lane] };
+                }
+            }
+        }
+        (scales, chosen)
+    }
+}
+
+/// Scales that are tried without the grid.
+const STEPS: usize = 16;
+
+/// The points of sixteen parts, and the weighted sums of `w q` and `q²` of each part.
+struct Points {
+    /// Of each group of a part.
+    at: [[u32; LANES]; 8],
+    wq: Lanes,
+    qq: Lanes,
 }
 
 /// Which weights may be negated.
@@ -111,8 +224,12 @@ pub(super) trait GridFormat {
     /// The largest code of a scale.
     const TOP: u8;
     const SIGNS: Signs;
-    /// The number of equal pieces of the grid. All points of a part are in the same piece.
-    const HALVES: usize = 1;
+    /// What all coordinates of a point may be moved by: the first, or the second where a point's index is greater by the number of points.
+    const SHIFTS: &[f32] = &[0.0];
+    /// Scales that are tried with the grid, as multiples of the best if every combination of levels were a point.
+    const FACTORS: &[f32] = &[0.9, 1.0, 1.1];
+    /// Whether all points of a part are moved alike.
+    const ALIKE: bool = true;
     fn grid() -> &'static GridPoints;
     /// The factor of the points of a part.
     fn scale(d: f32, code: u8) -> f32;
@@ -123,110 +240,123 @@ pub(super) trait GridFormat {
 
 /// [`super::Format::decode`] of a layout with blocks of `BYTES` bytes.
 pub(super) fn decode<L: GridFormat, const BYTES: usize>(row: &[u8], _tail: &[u8], out: &mut [f32]) {
-    let GridPoints { width, points, .. } = L::grid();
+    let GridPoints { width, points, halves, .. } = L::grid();
     for (block, out) in row.chunks_exact(BYTES).zip(out.chunks_exact_mut(BLOCK)) {
         let codes = L::read(block);
         for (i, w) in out.iter_mut().enumerate() {
             let scale = L::scale(codes.d.to_f32(), codes.scales[i / L::PART]);
             let sign = if codes.signs[i / 8] >> (i % 8) & 1 == 0 { 1.0 } else { -1.0 };
-            *w = scale * points[usize::from(codes.points[i / width]) * width + i % width] * sign;
+            let index = usize::from(codes.points[i / width]);
+            let (point, shift) = (index % halves.len(), L::SHIFTS[index / halves.len()]);
+            *w = scale * (points[point * width + i % width] + shift) * sign;
         }
     }
 }
 
-/// [`super::Format::encode`] of a layout with blocks of `BYTES` bytes.
-pub(super) fn encode<L: GridFormat, const BYTES: usize>(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        out.fill(0);
-        L::write(&search::<L>(&block.map(finite)), out);
+/// [`super::Format::encode`] of a layout with a scale for each `PART` weights and blocks of `BYTES` bytes.
+#[inline(always)]
+pub(super) fn encode<L: GridFormat, const PART: usize, const BYTES: usize>(
+    weights: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    let blocks = PART * LANES / BLOCK;
+    for (n, (weights, out)) in weights.chunks(blocks * BLOCK).zip(out.chunks_mut(blocks * BYTES)).enumerate() {
+        let parts = Parts::new(weights, importance, n * blocks * BLOCK);
+        let codes = search::<L, PART>(parts);
+        for (codes, out) in codes.iter().zip(out.chunks_exact_mut(BYTES)) {
+            out.fill(0);
+            L::write(codes, out);
+        }
     }
 }
 
-/// The codes of a block: a scale is searched for each part, rounded, the points are chosen for the rounded ones, and `d` for the points.
-fn search<L: GridFormat>(block: &[f32; BLOCK]) -> GridCodes {
+/// The codes of one block or two: a scale is searched for each part, rounded, the points are chosen for the rounded ones, and `d` for the
+/// points.
+#[inline(always)]
+fn search<L: GridFormat, const PART: usize>(mut parts: Parts<PART>) -> [GridCodes; 2] {
     let grid = L::grid();
-    let mut codes = GridCodes::ZERO;
-    let max = abs_max(block);
-    if max == 0.0 {
-        return codes;
+    let mut codes = [GridCodes::ZERO; 2];
+    let per_block = BLOCK / PART;
+    take_signs::<L, PART>(&mut parts, &mut codes);
+    let (estimates, chosen) = grid.estimate(&parts, L::SHIFTS);
+    let shifts = if L::ALIKE { [chosen; 8] } else { grid.shifts(&parts, &estimates, L::SHIFTS) };
+    let mut best = Best::default();
+    for &factor in L::FACTORS {
+        let points = grid.choose(&parts, &estimates.map(|scale| scale * factor), &shifts);
+        best.update(&points.wq, &points.qq);
     }
-    // From here on weights are parts of the largest, so that no square overflows.
-    let mut weights = block.map(|w| w / max);
-    let importance = search::importance(&weights);
-    take_signs::<L>(&mut weights, &importance, &mut codes.signs);
-    let parts: Vec<Vec<Fit>> = weights
-        .chunks_exact(L::PART)
-        .zip(importance.chunks_exact(L::PART))
-        .map(|(weights, importance)| {
-            let points = weights.chunks_exact(grid.width).zip(importance.chunks_exact(grid.width));
-            points.map(|(weights, importance)| grid.fit(weights, importance)).collect()
-        })
-        .collect();
-    let scales: Vec<f32> = parts
-        .iter()
-        .zip(weights.chunks_exact(L::PART))
-        .map(|(part, weights)| best_scale::<L>(part, abs_max(weights) / grid.top))
-        .collect();
-    let largest = scales.iter().fold(0f32, |max, &s| max.max(s));
-    let d = to_f16(largest * max / L::scale(1.0, L::TOP)).to_f32();
-    let mut all = PointSums::default();
-    for (n, (part, scale)) in parts.iter().zip(scales).enumerate() {
-        let distance = |&code: &u8| (L::scale(d, code) / max - scale).abs();
-        let code = (0..=L::TOP).min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("some");
-        codes.scales[n] = code;
-        let (points, sums) = choose::<L>(part, L::scale(d, code) / max);
-        for (to, point) in codes.points[n * L::PART / grid.width..].iter_mut().zip(points) {
-            *to = point as u16;
+    let scales = best.scales(&[1.0; LANES]).map(|scale| scale.max(0.0));
+    let (mut rounded, mut multiples) = ([0.0; LANES], [0.0; LANES]);
+    for (n, codes) in codes.iter_mut().enumerate().take(LANES / per_block) {
+        let lanes = n * per_block..(n + 1) * per_block;
+        let largest = scales[lanes.clone()].iter().fold(0f32, |max, &s| max.max(s));
+        codes.d = to_f16(largest / L::scale(1.0, L::TOP));
+        let d = codes.d.to_f32();
+        for (i, lane) in lanes.enumerate() {
+            let distance = |&code: &u8| (L::scale(d, code) - scales[lane]).abs();
+            let code = (0..=L::TOP).min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("some");
+            (codes.scales[i], rounded[lane], multiples[lane]) = (code, L::scale(d, code), L::scale(1.0, code));
         }
-        let multiple = L::scale(1.0, code);
-        all.wq += multiple * sums.wq;
-        all.qq += multiple * multiple * sums.qq;
     }
-    codes.d = to_f16((all.wq / all.qq).max(0.0) * max);
+    let points = grid.choose(&parts, &rounded, &shifts);
+    let groups = PART / grid.width;
+    for (n, codes) in codes.iter_mut().enumerate().take(LANES / per_block) {
+        let (mut wq, mut qq) = (0.0, 0.0);
+        for i in 0..per_block {
+            let lane = n * per_block + i;
+            wq += parts.totals[lane] * multiples[lane] * points.wq[lane];
+            qq += parts.totals[lane] * multiples[lane] * multiples[lane] * points.qq[lane];
+            for group in 0..groups {
+                let second = shifts[group][lane] != L::SHIFTS[0];
+                let index = points.at[group][lane] as usize + if second { grid.halves.len() } else { 0 };
+                codes.points[groups * i + group] = index as u16;
+            }
+        }
+        if wq > 0.0 && qq > 0.0 {
+            codes.d = to_f16(wq / qq);
+        }
+    }
     codes
 }
 
 /// Replaces weights by their magnitudes, of which one in eight is negative if the number of signs would be odd otherwise.
-fn take_signs<L: GridFormat>(weights: &mut [f32; BLOCK], importance: &[f32; BLOCK], signs: &mut [u8; 32]) {
+#[inline(always)]
+fn take_signs<L: GridFormat, const PART: usize>(parts: &mut Parts<PART>, codes: &mut [GridCodes; 2]) {
     if L::SIGNS == Signs::None {
         return;
     }
-    let eights = weights.as_chunks_mut::<8>().0.iter_mut().zip(importance.as_chunks::<8>().0);
-    for ((weights, importance), signs) in eights.zip(signs) {
-        for (i, w) in weights.iter_mut().enumerate() {
-            *signs |= u8::from(*w < 0.0) << i;
-            *w = w.abs();
+    let eights = parts.weights.as_chunks_mut::<8>().0.iter_mut().zip(parts.counts.as_chunks::<8>().0);
+    for (group, (weights, counts)) in eights.enumerate() {
+        let (mut signs, mut least, mut at) = ([0u32; LANES], [f32::INFINITY; LANES], [0u32; LANES]);
+        for i in 0..8 {
+            for lane in 0..LANES {
+                let w = weights[i][lane];
+                signs[lane] |= u32::from(w < 0.0) << i;
+                weights[i][lane] = w.abs();
+                let cost = counts[i][lane] * w * w;
+                let less = cost < least[lane];
+                least[lane] = if less { cost } else { least[lane] };
+                at[lane] = if less { 1 << i } else { at[lane] };
+            }
         }
-        if L::SIGNS == Signs::Even && signs.count_ones() % 2 == 1 {
-            let cost = |&i: &usize| importance[i] * weights[i] * weights[i];
-            let least = (0..8).min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("eight weights");
-            *signs ^= 1 << least;
-            weights[least] = -weights[least];
+        if L::SIGNS == Signs::Even {
+            for lane in 0..LANES {
+                let odd = (signs[lane] ^ signs[lane] >> 4) & 15;
+                let odd = 0x6996 >> odd & 1;
+                at[lane] *= odd;
+                signs[lane] ^= at[lane];
+            }
+            for i in 0..8 {
+                for lane in 0..LANES {
+                    let w = weights[i][lane];
+                    weights[i][lane] = if at[lane] == 1 << i { -w } else { w };
+                }
+            }
         }
-    }
-}
-
-/// The best points of a part for a scale, and their sums.
-fn choose<L: GridFormat>(part: &[Fit], scale: f32) -> (Vec<usize>, PointSums) {
-    let error = |sums: PointSums| scale * (scale * sums.qq - 2.0 * sums.wq);
-    let half = |half: usize| {
-        let best: Vec<(usize, PointSums)> = part.iter().map(|fit| fit.best(scale, half, L::HALVES)).collect();
-        let sum = |a: PointSums, b: PointSums| PointSums { wq: a.wq + b.wq, qq: a.qq + b.qq };
-        let sums = best.iter().fold(PointSums::default(), |all, &(_, sums)| sum(all, sums));
-        (best.into_iter().map(|(point, _)| point).collect(), sums)
-    };
-    (0..L::HALVES).map(half).min_by(|a, b| error(a.1).total_cmp(&error(b.1))).expect("at least one")
-}
-
-/// The scale that fits a part best; with `full`, the largest weight would be the largest coordinate.
-fn best_scale<L: GridFormat>(part: &[Fit], full: f32) -> f32 {
-    let mut best = (0.0, 0.0);
-    for step in 0..8 {
-        let (_, PointSums { wq, qq }) = choose::<L>(part, full * (0.45 + 0.09 * step as f32));
-        // With the best scale wq / qq for these points, the squared error falls by wq² / qq.
-        if wq > 0.0 && wq * wq > best.0 * qq {
-            best = (wq * wq / qq, wq / qq);
+        for lane in 0..LANES {
+            let part = lane * PART / 8 + group;
+            codes[part / 32].signs[part % 32] = signs[lane] as u8;
         }
     }
-    best.1
 }

@@ -4,7 +4,11 @@
 //! low six bits of bytes 0 to 3 and 4 to 7; those of sub-blocks 4 to 7 have their low four bits in the low and high halves of bytes 8 to 11,
 //! and their high two bits on top of bytes 0 to 3 and 4 to 7.
 
-use super::{f16_at, inverse, search, to_f16};
+use super::search::{self, LANES, Lanes, Parts, code};
+use super::{bounded, f16_at, inverse, to_f16};
+
+/// Weights per block.
+pub(super) const BLOCK: usize = 256;
 
 /// Bytes of the head.
 pub(super) const HEAD: usize = 16;
@@ -18,22 +22,49 @@ pub(super) fn read(block: &[u8]) -> [(f32, f32); 8] {
     })
 }
 
-/// Writes the head for these finite weights and codes of `0..=high`: scales and offsets are searched per sub-block and rounded to 6 bits.
-/// Returns what [`read`] finds.
-pub(super) fn fit(weights: &[f32; 256], high: f32, head: &mut [u8]) -> [(f32, f32); 8] {
-    let (parts, _) = weights.as_chunks::<32>();
-    let fits: [(f32, f32); 8] = std::array::from_fn(|i| search::offset(&parts[i], high));
-    let largest = |get: fn(&(f32, f32)) -> f32| to_f16(fits.iter().map(get).fold(0.0, f32::max) / 63.0);
-    let (d, dmin) = (largest(|fit| fit.0), largest(|fit| fit.1));
-    head.fill(0);
-    head[..2].copy_from_slice(&d.to_le_bytes());
-    head[2..4].copy_from_slice(&dmin.to_le_bytes());
-    let (d, dmin) = (inverse(d.to_f32()), inverse(dmin.to_f32()));
-    for (i, (scale, offset)) in fits.into_iter().enumerate() {
-        let round = |x: f32| x.round().min(63.0) as u8;
-        pack(&mut head[4..], i, round(scale * d), round(offset * dmin));
+/// Encodes blocks of `BYTES` bytes with codes of `0..=high`: scales and offsets are searched per sub-block and rounded to 6 bits, and the
+/// codes chosen for the rounded ones. `pack` writes the codes of a block to the bytes after the head.
+#[inline(always)]
+pub(super) fn encode<const BYTES: usize>(
+    weights: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+    high: f32,
+    pack: impl Fn(&[u8; BLOCK], &mut [u8]),
+) {
+    // Two blocks have as many sub-blocks as are searched at once.
+    for (n, (pair, out)) in weights.chunks(2 * BLOCK).zip(out.chunks_mut(2 * BYTES)).enumerate() {
+        let parts = Parts::<32>::new(pair, importance, n * 2 * BLOCK);
+        let (fits, offsets) = parts.offset(high);
+        let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
+        for (n, out) in out.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
+            let eight = 8 * n..8 * n + 8;
+            let step =
+                |fits: &Lanes| to_f16(search::scale(&fits[eight.clone()], &parts.totals[eight.clone()], 0.0, 63.0));
+            let steps = [step(&fits), step(&offsets)];
+            out[..2].copy_from_slice(&steps[0].to_le_bytes());
+            out[2..4].copy_from_slice(&steps[1].to_le_bytes());
+            d[eight.clone()].fill(steps[0].to_f32());
+            dmin[eight].fill(steps[1].to_f32());
+        }
+        let (fits, offsets) = parts.round_offset((&fits, &offsets), (&d, &dmin), 63.0, high);
+        let blocks = pair.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BYTES>().0);
+        for (n, (block, out)) in blocks.enumerate() {
+            let (head, out) = out.split_at_mut(HEAD);
+            head[4..].fill(0);
+            for i in 0..8 {
+                pack_scales(&mut head[4..], i, fits[8 * n + i], offsets[8 * n + i]);
+            }
+            let mut codes = [0; BLOCK];
+            for (i, (scale, offset)) in read(head).into_iter().enumerate() {
+                let inverse = inverse(scale);
+                for j in 32 * i..32 * i + 32 {
+                    codes[j] = code((bounded(block[j]) + offset) * inverse, 0.0, high);
+                }
+            }
+            pack(&codes, out);
+        }
     }
-    read(head)
 }
 
 /// Scale and offset of sub-block `i`.
@@ -48,7 +79,7 @@ fn unpack(packed: &[u8], i: usize) -> (u8, u8) {
 }
 
 /// Puts scale and offset of sub-block `i` where [`unpack`] finds them; `packed` begins as zeros.
-fn pack(packed: &mut [u8], i: usize, scale: u8, offset: u8) {
+fn pack_scales(packed: &mut [u8], i: usize, scale: u8, offset: u8) {
     match i {
         0..4 => {
             packed[i] |= scale;

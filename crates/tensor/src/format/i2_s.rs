@@ -41,7 +41,8 @@ fn decode(row: &[u8], tail: &[u8], out: &mut [f32]) {
 }
 
 /// The scale is the largest magnitude of the tensor; weights go to the nearest of -s, 0, s, ties away from zero.
-fn encode(weights: &[f32], out: &mut [u8]) {
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     let scale = weights.iter().fold(0f32, |max, &w| max.max(finite(w).abs()));
     let inverse = inverse(scale);
     let (rows, tail) = out.split_at_mut(weights.len() / BLOCK * BYTES);

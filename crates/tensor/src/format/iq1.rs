@@ -24,7 +24,7 @@ pub static IQ1_S: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq1S, 50>,
-    encode: grid::encode::<Iq1S, 50>,
+    encode: grid::encode::<Iq1S, 32, 50>,
 };
 
 /// 1.75 bits: 2,048 points of eight weights, a 3-bit scale per 16 weights.
@@ -38,17 +38,14 @@ pub static IQ1_M: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq1M, 56>,
-    encode: grid::encode::<Iq1M, 56>,
+    encode: grid::encode::<Iq1M, 16, 56>,
 };
 
 /// Set in the index of a point that is moved down: the grid has all points twice.
 const DOWN: u16 = 2048;
 
 fn both() -> &'static GridPoints {
-    static GRID: LazyLock<GridPoints> = LazyLock::new(|| {
-        let moved = |by: f32| grids::IQ1.iter().map(move |point| point.map(|x| f32::from(x) - 1.0 + by));
-        GridPoints::new(moved(0.125).chain(moved(-0.125)))
-    });
+    static GRID: LazyLock<GridPoints> = LazyLock::new(|| GridPoints::new(&grids::IQ1, &[0, 1, 2], -1.0));
     &GRID
 }
 
@@ -56,12 +53,13 @@ fn scale(d: f32, code: u8) -> f32 {
     d * f32::from(2 * code + 1)
 }
 
-struct Iq1S;
+pub(super) struct Iq1S;
 impl GridFormat for Iq1S {
     const PART: usize = 32;
     const TOP: u8 = 7;
     const SIGNS: Signs = Signs::None;
-    const HALVES: usize = 2;
+    const SHIFTS: &[f32] = &[0.125, -0.125];
+    const FACTORS: &[f32] = &[1.0];
     fn grid() -> &'static GridPoints {
         both()
     }
@@ -92,11 +90,14 @@ impl GridFormat for Iq1S {
     }
 }
 
-struct Iq1M;
+pub(super) struct Iq1M;
 impl GridFormat for Iq1M {
     const PART: usize = 16;
     const TOP: u8 = 7;
     const SIGNS: Signs = Signs::None;
+    const SHIFTS: &[f32] = &[0.125, -0.125];
+    const FACTORS: &[f32] = &[1.0];
+    const ALIKE: bool = false;
     fn grid() -> &'static GridPoints {
         both()
     }

@@ -23,7 +23,7 @@ pub static IQ2_XXS: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq2Xxs, 66>,
-    encode: grid::encode::<Iq2Xxs, 66>,
+    encode: grid::encode::<Iq2Xxs, 32, 66>,
 };
 
 /// 2.31 bits: 512 points of eight weights, a 4-bit scale per 16 weights.
@@ -37,7 +37,7 @@ pub static IQ2_XS: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq2Xs, 74>,
-    encode: grid::encode::<Iq2Xs, 74>,
+    encode: grid::encode::<Iq2Xs, 16, 74>,
 };
 
 /// 2.56 bits: 1,024 points of eight weights and all signs, a 4-bit scale per 16 weights.
@@ -51,7 +51,7 @@ pub static IQ2_S: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq2S, 82>,
-    encode: grid::encode::<Iq2S, 82>,
+    encode: grid::encode::<Iq2S, 16, 82>,
 };
 
 /// Seven signs and the eighth that makes the number of negative ones even.
@@ -68,14 +68,13 @@ fn scale(d: f32, code: u8) -> f32 {
     d * (0.5 + f32::from(code)) * 0.25
 }
 
-struct Iq2Xxs;
+pub(super) struct Iq2Xxs;
 impl GridFormat for Iq2Xxs {
     const PART: usize = 32;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
     fn grid() -> &'static GridPoints {
-        static GRID: LazyLock<GridPoints> =
-            LazyLock::new(|| GridPoints::new(grids::IQ2_XXS.iter().map(|point| point.map(f32::from))));
+        static GRID: LazyLock<GridPoints> = LazyLock::new(|| GridPoints::new(&grids::IQ2_XXS, &[8, 25, 43], 0.0));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
@@ -106,14 +105,13 @@ impl GridFormat for Iq2Xxs {
     }
 }
 
-struct Iq2Xs;
+pub(super) struct Iq2Xs;
 impl GridFormat for Iq2Xs {
     const PART: usize = 16;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
     fn grid() -> &'static GridPoints {
-        static GRID: LazyLock<GridPoints> =
-            LazyLock::new(|| GridPoints::new(grids::IQ2_XS.iter().map(|point| point.map(f32::from))));
+        static GRID: LazyLock<GridPoints> = LazyLock::new(|| GridPoints::new(&grids::IQ2_XS, &[8, 25, 43], 0.0));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
@@ -140,14 +138,13 @@ impl GridFormat for Iq2Xs {
     }
 }
 
-struct Iq2S;
+pub(super) struct Iq2S;
 impl GridFormat for Iq2S {
     const PART: usize = 16;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Any;
     fn grid() -> &'static GridPoints {
-        static GRID: LazyLock<GridPoints> =
-            LazyLock::new(|| GridPoints::new(grids::IQ2_S.iter().map(|point| point.map(f32::from))));
+        static GRID: LazyLock<GridPoints> = LazyLock::new(|| GridPoints::new(&grids::IQ2_S, &[8, 25, 43], 0.0));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {

@@ -23,7 +23,7 @@ pub static IQ3_XXS: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq3Xxs, 98>,
-    encode: grid::encode::<Iq3Xxs, 98>,
+    encode: grid::encode::<Iq3Xxs, 32, 98>,
 };
 
 /// 3.44 bits: 512 points of four weights and all signs, a 4-bit scale per 32 weights.
@@ -37,17 +37,17 @@ pub static IQ3_S: Format = Format {
     weights: true,
     layout: layout::Layout::Rows,
     decode: grid::decode::<Iq3S, 110>,
-    encode: grid::encode::<Iq3S, 110>,
+    encode: grid::encode::<Iq3S, 32, 110>,
 };
 
-struct Iq3Xxs;
+pub(super) struct Iq3Xxs;
 impl GridFormat for Iq3Xxs {
     const PART: usize = 32;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Even;
     fn grid() -> &'static GridPoints {
         static GRID: LazyLock<GridPoints> =
-            LazyLock::new(|| GridPoints::new(grids::IQ3_XXS.iter().map(|point| point.map(f32::from))));
+            LazyLock::new(|| GridPoints::new(&grids::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62], 0.0));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {
@@ -77,14 +77,14 @@ impl GridFormat for Iq3Xxs {
     }
 }
 
-struct Iq3S;
+pub(super) struct Iq3S;
 impl GridFormat for Iq3S {
     const PART: usize = 32;
     const TOP: u8 = 15;
     const SIGNS: Signs = Signs::Any;
     fn grid() -> &'static GridPoints {
         static GRID: LazyLock<GridPoints> =
-            LazyLock::new(|| GridPoints::new(grids::IQ3_S.iter().map(|point| point.map(f32::from))));
+            LazyLock::new(|| GridPoints::new(&grids::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15], 0.0));
         &GRID
     }
     fn scale(d: f32, code: u8) -> f32 {

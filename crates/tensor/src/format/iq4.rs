@@ -6,7 +6,8 @@
 //! high half of byte `j`, and 16 bytes of codes per sub-block. In 16 bytes of codes, byte `j` holds weight `j` in its low and weight
 //! `16 + j` in its high half.
 
-use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
+use super::search::{self, LANES, Parts};
+use super::{Format, Layout, bounded, f16_at, inverse, q4_0, to_f16};
 
 /// What codes of 4 bits mean.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -26,14 +27,7 @@ pub static IQ4_NL: Format = Format {
             unpack(&block[2..], f16_at(block), out);
         }
     },
-    encode: |weights, out| {
-        for (block, out) in weights.as_chunks().0.iter().zip(out.as_chunks_mut::<18>().0) {
-            let block = block.map(bounded);
-            let d = to_f16(search::levels(&block, &LEVELS));
-            out[..2].copy_from_slice(&d.to_le_bytes());
-            pack(&block, d.to_f32(), &mut out[2..]);
-        }
-    },
+    encode: encode_nl,
 };
 
 /// 4 bits of an uneven table, and a 6-bit scale per 32 weights.
@@ -55,26 +49,7 @@ pub static IQ4_XS: Format = Format {
             }
         }
     },
-    // Scales are searched per sub-block, rounded to 6 bits, and the codes chosen for the rounded ones.
-    encode: |weights, out| {
-        for (block, out) in weights.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<136>().0) {
-            let block = block.map(bounded);
-            let parts = block.as_chunks().0;
-            let fits: [f32; 8] = std::array::from_fn(|i| search::levels(&parts[i], &LEVELS));
-            let max = fits.iter().fold(0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
-            let d = to_f16(max / -32.0);
-            out.fill(0);
-            out[..2].copy_from_slice(&d.to_le_bytes());
-            let d = d.to_f32();
-            for (i, part) in parts.iter().enumerate() {
-                let rounded = (fits[i] * inverse(d)).round().clamp(-32.0, 31.0);
-                let scale = (rounded as i8 + 32) as u8;
-                out[4 + i / 2] |= (scale & 15) << (i % 2 * 4);
-                out[2 + i / 4] |= (scale >> 4) << (i % 4 * 2);
-                pack(part, d * rounded, &mut out[8 + 16 * i..][..16]);
-            }
-        }
-    },
+    encode: encode_xs,
 };
 
 fn unpack(codes: &[u8], scale: f32, out: &mut [f32; 32]) {
@@ -85,11 +60,48 @@ fn unpack(codes: &[u8], scale: f32, out: &mut [f32; 32]) {
     }
 }
 
+/// The scale is searched, and the codes chosen for the rounded one.
+#[inline(always)]
+pub(super) fn encode_nl(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (n, (weights, out)) in weights.chunks(LANES * 32).zip(out.chunks_mut(LANES * 18)).enumerate() {
+        let scales = Parts::<32>::new(weights, importance, n * LANES * 32).levels(&LEVELS);
+        let blocks = weights.as_chunks().0.iter().zip(out.as_chunks_mut::<18>().0);
+        for ((block, out), d) in blocks.zip(scales.map(to_f16)) {
+            out[..2].copy_from_slice(&d.to_le_bytes());
+            pack(block, d.to_f32(), &mut out[2..]);
+        }
+    }
+}
+
+/// Scales are searched per sub-block, rounded to 6 bits, and the codes chosen for the rounded ones.
+#[inline(always)]
+pub(super) fn encode_xs(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (n, (pair, out)) in weights.chunks(2 * 256).zip(out.chunks_mut(2 * 136)).enumerate() {
+        let parts = Parts::<32>::new(pair, importance, n * 2 * 256);
+        let fits = parts.levels(&LEVELS);
+        for (n, (block, out)) in pair.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<136>().0).enumerate() {
+            let fits = &fits[8 * n..8 * n + 8];
+            let d = to_f16(search::scale(fits, &parts.totals[8 * n..8 * n + 8], -32.0, 31.0));
+            out[..8].fill(0);
+            out[..2].copy_from_slice(&d.to_le_bytes());
+            let d = d.to_f32();
+            for (i, part) in block.as_chunks().0.iter().enumerate() {
+                let rounded = search::round(search::clamp(fits[i] * inverse(d), -32.0, 31.0));
+                let scale = (rounded + 32.0) as u8;
+                out[4 + i / 2] |= (scale & 15) << (i % 2 * 4);
+                out[2 + i / 4] |= (scale >> 4) << (i % 4 * 2);
+                pack(part, d * rounded, &mut out[8 + 16 * i..][..16]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn pack(weights: &[f32; 32], scale: f32, codes: &mut [u8]) {
     let inverse = inverse(scale);
-    let code = |w: f32| search::nearest(w * inverse, &LEVELS) as u8;
-    let (low, high) = weights.split_at(16);
-    for ((&low, &high), byte) in low.iter().zip(high).zip(codes) {
-        *byte = code(low) | code(high) << 4;
+    let mut nearest = [0; 32];
+    for (code, &w) in nearest.iter_mut().zip(weights) {
+        *code = search::nearest(bounded(w) * inverse, &LEVELS).0;
     }
+    q4_0::pack(&nearest, codes);
 }

@@ -57,7 +57,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// The scale is the largest magnitude of the row; weights go to the nearest of -s, 0, s, ties away from zero.
-fn encode(weights: &[f32], out: &mut [u8]) {
+fn encode(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     let weights: Vec<f32> = weights.iter().copied().map(finite).collect();
     let scale = abs_max(&weights);
     let codes: Vec<u8> = weights.iter().map(|&w| trit(w, inverse(scale))).collect();

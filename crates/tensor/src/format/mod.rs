@@ -5,6 +5,7 @@
 //! is limited to the range of `f16`. (F32, F64, F16 and BF16 keep NaN and infinities.)
 
 mod check;
+mod encode;
 mod fp4;
 mod grid;
 pub mod grids;
@@ -39,6 +40,7 @@ mod tq2_0;
 
 use half::f16;
 
+pub use encode::encode;
 pub use fp4::{LEVELS as FP4_LEVELS, MXFP4, NVFP4, UE4M3_HALVES, e8m0_half};
 pub use i2_s::I2_S;
 pub use i2_s_layouts::{I2_S_ARM, I2_S_ROWS};
@@ -104,7 +106,10 @@ pub struct Format {
     pub decode: fn(row: &[u8], tail: &[u8], out: &mut [f32]),
     /// Encodes a whole tensor: `weights` has all its rows, whose length is a multiple of `block`, and `out` has
     /// [`Format::size`] bytes. Otherwise as `decode`.
-    pub encode: fn(weights: &[f32], out: &mut [u8]),
+    ///
+    /// `importance` has a number for each column, how much an error in it counts: llama.cpp's importance matrix, the mean square of what a
+    /// column is multiplied by. Formats without scales to choose, and ternary ones, ignore it.
+    pub encode: fn(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]),
 }
 
 /// `general.file_type` by the format of most matrices in a file, as in llama.cpp and bitnet.cpp.
@@ -188,7 +193,7 @@ impl Format {
         assert!(self.matrix_layout().is_none(), "{} does not store rows", self.name);
         assert!(weights.len().is_multiple_of(self.block), "{} encodes blocks of {} weights", self.name, self.block);
         let mut out = vec![0; self.head() + weights.len() / self.block * self.bytes + self.tail];
-        (self.encode)(weights, &mut out);
+        (self.encode)(weights, None, &mut out);
         out
     }
 }
@@ -240,26 +245,79 @@ fn to_f16(scale: f32) -> f16 {
 }
 
 /// Replaces NaN by 0 and an infinity by the largest finite value.
+#[inline(always)]
 fn finite(w: f32) -> f32 {
-    if w.is_nan() { 0.0 } else { w.clamp(f32::MIN, f32::MAX) }
+    let w = if w.is_nan() { 0.0 } else { w };
+    search::clamp(w, f32::MIN, f32::MAX)
 }
 
 /// Replaces NaN by 0 and limits magnitudes to 2^30, more than `f16` scales of scales reach, so that sums of products stay finite.
+#[inline(always)]
 fn bounded(w: f32) -> f32 {
-    if w.is_nan() { 0.0 } else { w.clamp(-1_073_741_824.0, 1_073_741_824.0) }
+    let w = if w.is_nan() { 0.0 } else { w };
+    search::clamp(w, -1_073_741_824.0, 1_073_741_824.0)
 }
 
-/// Largest absolute value.
+/// Largest absolute value, 0 for NaN.
+#[inline(always)]
 fn abs_max(weights: &[f32]) -> f32 {
-    weights.iter().fold(0.0, |max, w| max.max(w.abs()))
+    let (lanes, rest) = weights.as_chunks::<16>();
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut most = [0f32; 16];
+    for lanes in lanes {
+        for i in 0..16 {
+            most[i] = larger(finite(lanes[i]).abs(), most[i]);
+        }
+    }
+    rest.iter().fold(across(most, larger), |most, &w| larger(finite(w).abs(), most))
+}
+
+/// The smallest and the largest weight.
+#[inline(always)]
+fn extremes(weights: &[f32; 32]) -> (f32, f32) {
+    let (smaller, larger) = (|a: f32, b: f32| if a < b { a } else { b }, |a: f32, b: f32| if a > b { a } else { b });
+    let (first, last) = weights.split_at(16);
+    let (mut min, mut max) = ([0.0; 16], [0.0; 16]);
+    for i in 0..16 {
+        let (a, b) = (finite(first[i]), finite(last[i]));
+        (min[i], max[i]) = (smaller(a, b), larger(a, b));
+    }
+    (across(min, smaller), across(max, larger))
+}
+
+/// The weight of largest magnitude, the first of several.
+#[inline(always)]
+fn signed_max(weights: &[f32; 32]) -> f32 {
+    let (min, max) = extremes(weights);
+    if -min == max {
+        weights.iter().map(|&w| finite(w)).find(|w| w.abs() == max).unwrap_or(0.0)
+    } else if -min > max {
+        min
+    } else {
+        max
+    }
+}
+
+/// One of all lanes, chosen from pairs.
+#[inline(always)]
+fn across(mut lanes: [f32; 16], choose: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = choose(lanes[i], lanes[half + i]);
+        }
+    }
+    lanes[0]
 }
 
 /// `1 / x`, or 0 if `x` is 0.
+#[inline(always)]
 fn inverse(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
 /// The ternary code 0, 1 or 2 of a weight, for the scale `1 / inverse`.
+#[inline(always)]
 fn trit(w: f32, inverse: f32) -> u8 {
-    ((w * inverse).round().clamp(-1.0, 1.0) as i8 + 1) as u8
+    let w = w * inverse;
+    1 + u8::from(w >= 0.5) - u8::from(w <= -0.5)
 }

@@ -25,7 +25,7 @@ macro_rules! number {
                     *w = $to(<$type>::from_le_bytes(*bytes));
                 }
             },
-            encode: |weights, out| {
+            encode: |weights, _, out| {
                 for (&w, bytes) in weights.iter().zip(out.as_chunks_mut().0) {
                     let number: $type = $from(w);
                     *bytes = number.to_le_bytes();

@@ -49,7 +49,7 @@ fn decode1(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// The scale is the mean magnitude of the block; zero and all above it become `d`.
-fn encode1(weights: &[f32], out: &mut [u8]) {
+fn encode1(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<128>().0.iter().zip(out.chunks_exact_mut(18)) {
         let block = block.map(finite);
         let d = block.iter().map(|w| w.abs()).sum::<f32>() / 128.0;
@@ -71,7 +71,7 @@ fn decode2<const BYTES: usize>(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// The scale is the largest magnitude of the block, ties go away from zero: code 3 does not occur.
-fn encode2<const BLOCK: usize, const BYTES: usize>(weights: &[f32], out: &mut [u8]) {
+fn encode2<const BLOCK: usize, const BYTES: usize>(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
         let block = block.map(finite);
         let d = abs_max(&block);

@@ -4,7 +4,8 @@
 //! Bytes: 16 of scales (low half) and offsets (high half), 64 of codes, `d` and `dmin` as `f16`. The pair of bits `n` (lowest first) of byte
 //! `m` of a half of the codes is weight `32 n + m` of half a block.
 
-use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
+use super::search::{self, LANES, Parts, code};
+use super::{Format, Layout, bounded, f16_at, inverse, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 84;
@@ -43,26 +44,37 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// Scales and offsets are searched per sub-block, rounded to 4 bits, and the codes chosen for the rounded ones.
-fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(bounded);
-        let parts = block.as_chunks::<16>().0;
-        let fits: [(f32, f32); 16] = std::array::from_fn(|i| search::offset(&parts[i], 3.0));
-        let largest = |get: fn(&(f32, f32)) -> f32| to_f16(fits.iter().map(get).fold(0.0, f32::max) / 15.0);
-        let (d, dmin) = (largest(|fit| fit.0), largest(|fit| fit.1));
-        out.fill(0);
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (n, (block, out)) in weights.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
+        let parts = Parts::<16>::new(block, importance, n * BLOCK);
+        let (fits, offsets) = parts.offset(3.0);
+        let d = to_f16(search::scale(&fits, &parts.totals, 0.0, 15.0));
+        let dmin = to_f16(search::scale(&offsets, &parts.totals, 0.0, 15.0));
         out[D..D + 2].copy_from_slice(&d.to_le_bytes());
         out[D + 2..].copy_from_slice(&dmin.to_le_bytes());
-        let (d, dmin) = (inverse(d.to_f32()), inverse(dmin.to_f32()));
-        let round = |x: f32| x.round().min(15.0) as u8;
-        for (byte, (scale, offset)) in out.iter_mut().zip(fits) {
-            *byte = round(scale * d) | round(offset * dmin) << 4;
+        let steps = (&[d.to_f32(); LANES], &[dmin.to_f32(); LANES]);
+        let (fits, offsets) = parts.round_offset((&fits, &offsets), steps, 15.0, 3.0);
+        for i in 0..16 {
+            out[i] = fits[i] | offsets[i] << 4;
         }
-        let scales = scales(out);
-        for (i, &w) in block.iter().enumerate() {
-            let (scale, offset) = scales[i / 16];
-            let code = ((w + offset) * inverse(scale)).round().clamp(0.0, 3.0) as u8;
-            out[CODES + i / 128 * 32 + i % 32] |= code << (i % 128 / 32 * 2);
+        let mut codes = [0; BLOCK];
+        for (i, (scale, offset)) in scales(out).into_iter().enumerate() {
+            let inverse = inverse(scale);
+            for j in 16 * i..16 * i + 16 {
+                codes[j] = code((bounded(block[j]) + offset) * inverse, 0.0, 3.0);
+            }
+        }
+        pack_pairs(&codes, &mut out[CODES..D]);
+    }
+}
+
+/// Puts the low two bits of codes where they are in Q2_K and Q3_K.
+#[inline(always)]
+pub(super) fn pack_pairs(codes: &[u8; BLOCK], out: &mut [u8]) {
+    for (half, out) in codes.as_chunks::<128>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+        for m in 0..32 {
+            out[m] = half[m] & 3 | (half[32 + m] & 3) << 2 | (half[64 + m] & 3) << 4 | (half[96 + m] & 3) << 6;
         }
     }
 }

@@ -5,7 +5,9 @@
 //! block. Scale `4 g + j` has its low four bits in byte `4 (g mod 2) + j`, in the low (g = 0, 1) or high half, and its high two
 //! in the pair `g` of byte `8 + j`.
 
-use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
+use super::q2_k::pack_pairs;
+use super::search::{self, Parts, clamp, round};
+use super::{Format, Layout, bounded, f16_at, inverse, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 110;
@@ -54,29 +56,30 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// Scales are searched per sub-block, rounded to 6 bits, and the codes chosen for the rounded ones.
-fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(bounded);
-        let parts = block.as_chunks::<16>().0;
-        let fits: [f32; 16] = std::array::from_fn(|i| search::symmetric(&parts[i], -4.0, 3.0));
-        let max = fits.iter().fold(0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
-        let d = to_f16(max / -32.0);
-        out.fill(0);
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (n, (block, out)) in weights.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
+        let parts = Parts::<16>::new(block, importance, n * BLOCK);
+        let fits = parts.symmetric(-4.0, 3.0);
+        let d = to_f16(search::scale(&fits, &parts.totals, -32.0, 31.0));
+        *out = [0; BYTES];
         out[D..].copy_from_slice(&d.to_le_bytes());
         let d = d.to_f32();
-        for (i, part) in parts.iter().enumerate() {
-            let rounded = (fits[i] * inverse(d)).round().clamp(-32.0, 31.0);
+        let mut codes = [0; BLOCK];
+        for i in 0..16 {
+            let rounded = round(clamp(fits[i] * inverse(d), -32.0, 31.0));
             let (low, low_shift, high, high_shift) = scale(i);
-            let bits = (rounded as i8 + 32) as u8;
+            let bits = (rounded + 32.0) as u8;
             out[low] |= (bits & 15) << low_shift;
             out[high] |= (bits >> 4) << high_shift;
             let inverse = inverse(d * rounded);
-            for (j, &w) in part.iter().enumerate() {
-                let q = ((w * inverse).round().clamp(-4.0, 3.0) as i8 + 4) as u8;
-                let (low, low_shift, high, high_shift) = code(16 * i + j);
-                out[low] |= (q & 3) << low_shift;
-                out[high] |= (q >> 2) << high_shift;
+            for j in 16 * i..16 * i + 16 {
+                codes[j] = search::code(bounded(block[j]) * inverse, -4.0, 3.0).wrapping_add(4);
             }
+        }
+        pack_pairs(&codes, &mut out[LOW..SCALES]);
+        for m in 0..32 {
+            out[m] = (0..8).fold(0, |bits, n| bits | (codes[32 * n + m] >> 2) << n);
         }
     }
 }

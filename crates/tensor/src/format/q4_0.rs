@@ -1,7 +1,10 @@
 //! Q4_0: blocks of 32 weights, an `f16` scale and 16 bytes of codes; byte `j` holds weight `j` in its low and weight
 //! `16 + j` in its high half; `w = d * (q - 8)`.
 
-use super::{Format, Layout, f16_at, finite, inverse, to_f16};
+use half::f16;
+
+use super::search::{LANES, Parts, clamp, floor};
+use super::{Format, Layout, f16_at, finite, inverse, signed_max, to_f16};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 18;
@@ -31,18 +34,39 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The weight of largest magnitude becomes code 0, that is -8: the side with one code more.
-fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(finite);
-        let max = block.iter().fold(0f32, |max, &w| if w.abs() > max.abs() { w } else { max });
-        let d = max / -8.0;
-        let id = inverse(d);
-        out[..2].copy_from_slice(&to_f16(d).to_le_bytes());
-        let code = |w: f32| ((w * id + 8.5) as u8).min(15);
-        let (low, high) = block.split_at(BLOCK / 2);
-        for ((&low, &high), byte) in low.iter().zip(high).zip(&mut out[2..]) {
-            *byte = code(low) | code(high) << 4;
+/// The weight of largest magnitude becomes code 0, that is -8: the side with one code more. By the importance of columns, the scale is searched.
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    if importance.is_some() {
+        for (n, (weights, out)) in weights.chunks(LANES * BLOCK).zip(out.chunks_mut(LANES * BYTES)).enumerate() {
+            let scales = Parts::<BLOCK>::new(weights, importance, n * LANES * BLOCK).symmetric(-8.0, 7.0);
+            for ((block, out), d) in weights.as_chunks().0.iter().zip(out.as_chunks_mut().0).zip(scales.map(to_f16)) {
+                write(d, inverse(d.to_f32()), block, out);
+            }
         }
+        return;
+    }
+    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let d = signed_max(block) / -8.0;
+        write(to_f16(d), inverse(d), block, out);
+    }
+}
+
+#[inline(always)]
+fn write(d: f16, inverse: f32, block: &[f32; BLOCK], out: &mut [u8; BYTES]) {
+    out[..2].copy_from_slice(&d.to_le_bytes());
+    let mut codes = [0; BLOCK];
+    for (code, &w) in codes.iter_mut().zip(block) {
+        *code = floor(clamp(finite(w) * inverse + 8.5, 0.0, 15.0));
+    }
+    pack(&codes, &mut out[2..]);
+}
+
+/// Puts codes of 4 bits where a block of 32 has them: the first half in the low halves of bytes.
+#[inline(always)]
+pub(super) fn pack(codes: &[u8; BLOCK], out: &mut [u8]) {
+    let (low, high) = codes.split_at(BLOCK / 2);
+    for ((low, high), byte) in low.iter().zip(high).zip(out) {
+        *byte = low & 15 | high << 4;
     }
 }

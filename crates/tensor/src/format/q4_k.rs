@@ -2,10 +2,9 @@
 //!
 //! Bytes: the head, 128 bytes of codes. Codes of sub-blocks `2 i` and `2 i + 1` are the low and high halves of bytes `32 i..32 i + 32`.
 
-use super::head::{self, HEAD};
-use super::{Format, Layout, bounded, inverse};
+use super::head::{self, BLOCK, HEAD};
+use super::{Format, Layout};
 
-const BLOCK: usize = 256;
 const BYTES: usize = 144;
 
 /// 4 bits, and a 6-bit scale and offset per 32 weights.
@@ -32,18 +31,13 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The codes are chosen for the rounded scales and offsets.
-fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(bounded);
-        let (head, codes) = out.split_at_mut(HEAD);
-        let fits = head::fit(&block, 15.0, head);
-        codes.fill(0);
-        for (i, (part, (scale, offset))) in block.chunks_exact(32).zip(fits).enumerate() {
-            let inverse = inverse(scale);
-            for (&w, byte) in part.iter().zip(&mut codes[i / 2 * 32..]) {
-                *byte |= (((w + offset) * inverse).round().clamp(0.0, 15.0) as u8) << (4 * (i % 2));
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    head::encode::<BYTES>(weights, importance, out, 15.0, |codes, out| {
+        for (codes, out) in codes.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+            for m in 0..32 {
+                out[m] = codes[m] | codes[32 + m] << 4;
             }
         }
-    }
+    });
 }

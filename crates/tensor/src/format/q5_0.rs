@@ -4,7 +4,10 @@
 //! bytes of low halves: byte `j` holds that of weight `j` in its low and that of weight `16 + j` in its high half. `w = d * (q - 16)` and
 //! `w = d * q + m`.
 
-use super::{Format, Layout, f16_at, finite, inverse, q4_1, to_f16};
+use half::f16;
+
+use super::search::{LANES, Parts, clamp, floor};
+use super::{Format, Layout, f16_at, finite, inverse, q4_0, q4_1, signed_max, to_f16};
 
 const BLOCK: usize = 32;
 
@@ -24,17 +27,7 @@ pub static Q5_0: Format = Format {
             *out = unpack(&block[2..]).map(|q| d * f32::from(q as i8 - 16));
         }
     },
-    // The weight of largest magnitude becomes code 0, that is -16: the side with one code more.
-    encode: |weights, out| {
-        for (block, out) in weights.as_chunks().0.iter().zip(out.as_chunks_mut::<22>().0) {
-            let block = block.map(finite);
-            let max = block.iter().fold(0f32, |max, &w| if w.abs() > max.abs() { w } else { max });
-            let d = max / -16.0;
-            let id = inverse(d);
-            out[..2].copy_from_slice(&to_f16(d).to_le_bytes());
-            pack(&block.map(|w| ((w * id + 16.5) as u8).min(31)), &mut out[2..]);
-        }
-    },
+    encode: encode_0,
 };
 
 /// 5 bits, and a scale and minimum per 32 weights.
@@ -53,15 +46,43 @@ pub static Q5_1: Format = Format {
             *out = unpack(&block[4..]).map(|q| d * f32::from(q) + m);
         }
     },
-    encode: |weights, out| {
-        for (block, out) in weights.as_chunks().0.iter().zip(out.as_chunks_mut::<24>().0) {
-            let block = block.map(finite);
-            let (head, codes) = out.split_at_mut(4);
-            let (min, id) = q4_1::span(&block, 31.0, head);
-            pack(&block.map(|w| (((w - min) * id + 0.5) as u8).min(31)), codes);
-        }
-    },
+    encode: encode_1,
 };
+
+/// The weight of largest magnitude becomes code 0, that is -16: the side with one code more. By the importance of columns, the scale is
+/// searched.
+#[inline(always)]
+pub(super) fn encode_0(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    if importance.is_some() {
+        for (n, (weights, out)) in weights.chunks(LANES * BLOCK).zip(out.chunks_mut(LANES * 22)).enumerate() {
+            let scales = Parts::<BLOCK>::new(weights, importance, n * LANES * BLOCK).symmetric(-16.0, 15.0);
+            for ((block, out), d) in weights.as_chunks().0.iter().zip(out.as_chunks_mut().0).zip(scales.map(to_f16)) {
+                write(d, inverse(d.to_f32()), block, out);
+            }
+        }
+        return;
+    }
+    for (block, out) in weights.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        let d = signed_max(block) / -16.0;
+        write(to_f16(d), inverse(d), block, out);
+    }
+}
+
+#[inline(always)]
+fn write(d: f16, inverse: f32, block: &[f32; BLOCK], out: &mut [u8; 22]) {
+    out[..2].copy_from_slice(&d.to_le_bytes());
+    let mut codes = [0; BLOCK];
+    for (code, &w) in codes.iter_mut().zip(block) {
+        *code = floor(clamp(finite(w) * inverse + 16.5, 0.0, 31.0));
+    }
+    pack(&codes, &mut out[2..]);
+}
+
+/// As in Q4_1.
+#[inline(always)]
+pub(super) fn encode_1(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    q4_1::encode_with::<24>(weights, importance, out, 31.0, pack);
+}
 
 /// Codes of 5 bits in 20 bytes.
 fn unpack(bytes: &[u8]) -> [u8; BLOCK] {
@@ -70,12 +91,10 @@ fn unpack(bytes: &[u8]) -> [u8; BLOCK] {
 }
 
 /// Puts codes where [`unpack`] finds them.
+#[inline(always)]
 fn pack(codes: &[u8; BLOCK], bytes: &mut [u8]) {
     let (high, low) = bytes.split_at_mut(4);
-    high.fill(0);
-    low.fill(0);
-    for (i, code) in codes.iter().enumerate() {
-        low[i % 16] |= (code & 15) << (i / 16 * 4);
-        high[i / 8] |= (code >> 4) << (i % 8);
-    }
+    let bits = codes.iter().enumerate().fold(0, |bits, (i, code)| bits | u32::from(code >> 4) << i);
+    high.copy_from_slice(&bits.to_le_bytes());
+    q4_0::pack(codes, low);
 }

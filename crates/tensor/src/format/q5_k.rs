@@ -3,10 +3,9 @@
 //! Bytes: the head, 32 bytes of high bits, 128 bytes of low halves of codes. The high bits of sub-block `i` are the bits `i` of the 32 bytes; the low
 //! halves of sub-blocks `2 i` and `2 i + 1` are the low and high halves of bytes `32 i..32 i + 32`.
 
-use super::head::{self, HEAD};
-use super::{Format, Layout, bounded, inverse};
+use super::head::{self, BLOCK, HEAD};
+use super::{Format, Layout};
 
-const BLOCK: usize = 256;
 const BYTES: usize = 176;
 const LOW: usize = HEAD + 32;
 
@@ -36,21 +35,17 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The codes are chosen for the rounded scales and offsets.
-fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(bounded);
-        let (head, codes) = out.split_at_mut(HEAD);
-        let fits = head::fit(&block, 31.0, head);
-        codes.fill(0);
-        let (high, low) = codes.split_at_mut(32);
-        for (i, (part, (scale, offset))) in block.chunks_exact(32).zip(fits).enumerate() {
-            let inverse = inverse(scale);
-            for ((&w, low), high) in part.iter().zip(&mut low[i / 2 * 32..]).zip(&mut *high) {
-                let code = ((w + offset) * inverse).round().clamp(0.0, 31.0) as u8;
-                *low |= (code & 15) << (4 * (i % 2));
-                *high |= (code >> 4) << i;
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    head::encode::<BYTES>(weights, importance, out, 31.0, |codes, out| {
+        let (high, low) = out.split_at_mut(32);
+        for m in 0..32 {
+            high[m] = (0..8).fold(0, |bits, n| bits | (codes[32 * n + m] >> 4) << n);
+        }
+        for (codes, low) in codes.as_chunks::<64>().0.iter().zip(low.as_chunks_mut::<32>().0) {
+            for m in 0..32 {
+                low[m] = codes[m] & 15 | codes[32 + m] << 4;
             }
         }
-    }
+    });
 }

@@ -4,7 +4,8 @@
 //! weights. In a half, weight `32 n + m` has its low bits in the low (n = 0, 1) or high (n = 2, 3) half of byte
 //! `32 (n mod 2) + m` of 64, and its high bits in the pair `n` (lowest first) of byte `m` of 32.
 
-use super::{Format, Layout, bounded, f16_at, inverse, search, to_f16};
+use super::search::{self, Parts, code};
+use super::{Format, Layout, bounded, f16_at, inverse, to_f16};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 210;
@@ -44,25 +45,30 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// Scales are searched per sub-block, rounded to 8 bits, and the codes chosen for the rounded ones.
-fn encode(weights: &[f32], out: &mut [u8]) {
-    for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(bounded);
-        let mut fits = [0.0; 16];
-        for (fit, part) in fits.iter_mut().zip(block.as_chunks::<16>().0) {
-            *fit = search::symmetric(part, -32.0, 31.0);
-        }
-        let max = fits.iter().fold(0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
-        let d = to_f16(max / -128.0);
-        out.fill(0);
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (n, (block, out)) in weights.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
+        let parts = Parts::<16>::new(block, importance, n * BLOCK);
+        let fits = parts.symmetric(-32.0, 31.0);
+        let d = to_f16(search::scale(&fits, &parts.totals, -128.0, 127.0));
         out[D..].copy_from_slice(&d.to_le_bytes());
         let d = d.to_f32();
-        for (i, &w) in block.iter().enumerate() {
-            let scale = (fits[i / 16] * inverse(d)).round() as i8;
-            out[SCALES + i / 16] = scale as u8;
-            let q = ((w * inverse(d * f32::from(scale))).round().clamp(-32.0, 31.0) as i8 + 32) as u8;
-            let (low, low_shift, high, high_shift) = place(i);
-            out[low] |= (q & 15) << low_shift;
-            out[high] |= (q >> 4) << high_shift;
+        let mut codes = [0; BLOCK];
+        for i in 0..16 {
+            let scale = code(fits[i] * inverse(d), -128.0, 127.0);
+            out[SCALES + i] = scale;
+            let inverse = inverse(d * f32::from(scale as i8));
+            for j in 16 * i..16 * i + 16 {
+                codes[j] = code(bounded(block[j]) * inverse, -32.0, 31.0).wrapping_add(32);
+            }
+        }
+        for (half, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
+            for m in 0..32 {
+                let [a, b, c, d] = [codes[m], codes[32 + m], codes[64 + m], codes[96 + m]];
+                out[64 * half + m] = a & 15 | c << 4;
+                out[64 * half + 32 + m] = b & 15 | d << 4;
+                out[HIGH + 32 * half + m] = a >> 4 | (b >> 4) << 2 | (c >> 4) << 4 | (d >> 4) << 6;
+            }
         }
     }
 }

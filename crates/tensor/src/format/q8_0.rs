@@ -1,5 +1,6 @@
 //! Q8_0: blocks of 32 weights, an `f16` scale and 32 `i8` codes; `w = d * q`.
 
+use super::search::{clamp, floor};
 use super::{Format, Layout, abs_max, f16_at, finite, inverse, to_f16};
 
 const BLOCK: usize = 32;
@@ -28,14 +29,17 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     }
 }
 
-fn encode(weights: &[f32], out: &mut [u8]) {
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
-        let block = block.map(finite);
-        let d = abs_max(&block) / 127.0;
+        let d = abs_max(block) / 127.0;
         let id = inverse(d);
         out[..2].copy_from_slice(&to_f16(d).to_le_bytes());
         for (&w, q) in block.iter().zip(&mut out[2..]) {
-            *q = (w * id).round() as i8 as u8;
+            // To the nearest, away from zero if there are two: what is added is the largest number below a half.
+            let x = finite(w) * id;
+            let size = floor(clamp(x.abs() + 0.499_999_97, 0.0, 127.0));
+            *q = if x < 0.0 { size.wrapping_neg() } else { size };
         }
     }
 }

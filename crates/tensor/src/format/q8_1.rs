@@ -31,7 +31,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
     }
 }
 
-fn encode(weights: &[f32], out: &mut [u8]) {
+fn encode(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
         let block = block.map(finite);
         let d = abs_max(&block) / 127.0;

@@ -33,7 +33,7 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// The weight of largest magnitude becomes -127.
-fn encode(weights: &[f32], out: &mut [u8]) {
+fn encode(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
         // A little below the largest number, so that the scale times 127 is one.
         let block = block.map(|w| finite(w).clamp(-3.4e38, 3.4e38));

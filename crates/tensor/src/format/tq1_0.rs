@@ -45,7 +45,8 @@ fn decode(row: &[u8], _tail: &[u8], out: &mut [f32]) {
 }
 
 /// The scale is the largest magnitude of the block; weights go to the nearest of -d, 0, d, ties away from zero.
-fn encode(weights: &[f32], out: &mut [u8]) {
+#[inline(always)]
+pub(super) fn encode(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (block, out) in weights.as_chunks::<BLOCK>().0.iter().zip(out.chunks_exact_mut(BYTES)) {
         let block = block.map(finite);
         let d = abs_max(&block);

@@ -36,7 +36,7 @@ const PIECE: usize = 1 << 14;
 pub(super) fn encode(executor: &mut CpuExecutor, format: &Format, weights: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; weights.len() * format.bytes];
     each_piece(executor, weights, &mut bytes, PIECE, PIECE * format.bytes, &|weights, out| {
-        (format.encode)(weights, out)
+        (format.encode)(weights, None, out)
     });
     bytes
 }

@@ -34,7 +34,7 @@ const RUNS: usize = 3;
 /// The first file is the reference. Of each other file it measures the divergence of its predictions from those of the reference, as
 /// `trine eval kl` does, and of all files the perplexity of the text, the bits per weight and the tokens per second of one answer.
 ///
-/// --svg and --png write a picture: divergence over size.
+/// --svg and --png write a picture: divergence over size and over speed.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine compare f16.gguf q8_0.gguf q4_k_m.gguf text.txt\n  \
@@ -47,7 +47,7 @@ pub struct Compare {
     /// Chunks of the text
     #[arg(long, value_name = "N", default_value = "10")]
     chunks: NonZeroU32,
-    /// Write a picture of divergence over size
+    /// Write a picture of divergence over size and speed
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// The same as PNG

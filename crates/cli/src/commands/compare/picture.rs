@@ -1,16 +1,14 @@
-//! The picture of `trine compare`: divergence over size, as SVG or PNG.
+//! The picture of `trine compare`: divergence over size and speed, as SVG or PNG.
 
 use super::Row;
 use anyhow::{Result, anyhow};
 use font8x8::legacy::BASIC_LEGACY;
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters_backend::{
-    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
-};
+use plotters_backend::{BackendColor, BackendCoord, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 use std::convert::Infallible;
 
-const SIZE: (u32, u32) = (960, 600);
+const SIZE: (u32, u32) = (1200, 560);
 
 /// The bytes of a picture.
 ///
@@ -28,6 +26,9 @@ pub fn draw(rows: &[Row], png: bool) -> Result<Vec<u8>> {
     Ok(svg.into_bytes())
 }
 
+/// A file in the picture: bits per weight or tokens per second, divergence, and its name.
+type Point = (f64, f64, String);
+
 fn chart<'a, B>(rows: &[Row], area: &DrawingArea<B, Shift>) -> Result<(), Box<dyn std::error::Error>>
 where
     B: DrawingBackend + 'a,
@@ -35,34 +36,49 @@ where
 {
     area.fill(&WHITE)?;
     // The reference has no divergence, which a logarithm cannot show.
-    let points: Vec<(f64, f64, String)> = rows
-        .iter()
-        .filter(|row| row.divergence.mean_kl > 0.0)
-        .map(|row| (row.bits_per_weight, row.divergence.mean_kl, name(row)))
-        .collect();
-    let range = |of: fn(&(f64, f64, String)) -> f64| {
-        points.iter().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)))
-    };
-    let ((left, right), (low, high)) = (range(|point| point.0), range(|point| point.1));
-    if points.is_empty() {
+    let others = || rows.iter().filter(|row| row.divergence.mean_kl > 0.0);
+    if others().next().is_none() {
         return Err("no file differs from the reference".into());
     }
-    let margin = ((right - left) * 0.1).max(0.25);
+    let area = area.titled("Divergence from the reference", ("sans-serif", 20))?;
+    let (left, right) = area.split_horizontally(SIZE.0 / 2);
+    let point = |x: f64, row: &Row| (x, row.divergence.mean_kl, name(row));
+    scatter(&left, "bits per weight", others().map(|row| point(row.bits_per_weight, row)).collect())?;
+    let fast = others().filter_map(|row| Some(point(row.tokens_per_second?, row))).collect();
+    scatter(&right, "tokens per second", fast)?;
+    area.present()?;
+    Ok(())
+}
+
+fn scatter<'a, B>(
+    area: &DrawingArea<B, Shift>,
+    across: &str,
+    mut points: Vec<Point>,
+) -> Result<(), Box<dyn std::error::Error>>
+where
+    B: DrawingBackend + 'a,
+    B::ErrorType: 'static,
+{
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(()) };
+    let (low, high) =
+        points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.1), high.max(point.1)));
+    let margin = ((last.0 - first.0) * 0.12).max(first.0.abs() * 0.05).max(1e-6);
     let mut builder = ChartBuilder::on(area);
-    builder.margin(16).x_label_area_size(44).y_label_area_size(84);
-    builder.caption("Divergence from the reference over size", ("sans-serif", 20));
-    let mut chart =
-        builder.build_cartesian_2d(left - margin..right + 2.0 * margin, (low / 2.0..high * 2.0).log_scale())?;
+    builder.margin(12).x_label_area_size(44).y_label_area_size(76);
+    let across_range = first.0 - margin..last.0 + 2.0 * margin;
+    let mut chart = builder.build_cartesian_2d(across_range, (low / 2.0..high * 2.0).log_scale())?;
     let small = |x: &f64| if *x < 0.001 { format!("{x:.0e}") } else { format!("{x}") };
     let mut mesh = chart.configure_mesh();
-    mesh.light_line_style(TRANSPARENT).x_desc("bits per weight").y_desc("mean KL, nats per token");
+    mesh.light_line_style(TRANSPARENT).x_labels(6).x_desc(across).y_desc("mean KL, nats per token");
     mesh.y_label_formatter(&small).draw()?;
     chart.draw_series(points.iter().map(|(x, y, _)| Circle::new((*x, *y), 5, BLUE.filled())))?;
-    let labels = points.iter().map(|(x, y, name)| {
-        EmptyElement::at((*x, *y)) + Text::new(name.clone(), (9, -7), ("sans-serif", 15))
+    // Neighbours have their names above and below, so that they do not meet.
+    let labels = points.iter().enumerate().map(|(i, (x, y, name))| {
+        let down = if i % 2 == 0 { -18 } else { 8 };
+        EmptyElement::at((*x, *y)) + Text::new(name.clone(), (-4, down), ("sans-serif", 15))
     });
     chart.draw_series(labels)?;
-    area.present()?;
     Ok(())
 }
 
