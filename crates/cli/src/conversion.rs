@@ -1,38 +1,43 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
 use crate::exit::{Exit, UsageError};
-use crate::load::LayoutArgs;
-use crate::recipe::RecipeArgs;
+use crate::load::{LayoutArgs, size};
 use crate::search::SearchArgs;
 use crate::{interrupt, output, progress, table, units};
 use anyhow::Result;
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine_backend::CacheType;
 use trine_lab::bench::TEXT;
 use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
-use trine_lab::quantize::{Plan, PlannedTensor, Recipe, plan, write};
+use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, plan, write, write_folder};
 use trine_lab::receipt::{Provenance, SigningKey};
-use trine_model::{DeviceOptions, GgufModel, Language};
+use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
+use trine_tensor::format::{BF16, F16, F32};
+use trine_tensor::{File, TensorInfo, gguf, llama2c};
 
 /// What is read and written.
 #[derive(Args)]
 pub struct Conversion {
-    /// Input: a GGUF file, or a folder with safetensors and config.json
+    /// Input: a GGUF file, a folder with safetensors and config.json, or a .bin file of llama2.c, which needs --tokenizer
     input: PathBuf,
-    /// Output file
+    /// Output: a GGUF file
     output: PathBuf,
     /// Tokenizer of the output [default: that of the input]
     ///
     /// A tokenizer.json, a tokenizer.model, a GGUF file, or a folder with one of them.
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
+    /// Write several files of about this size, OUTPUT-00001-of-00003.gguf and so on
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub shard_size: Option<ByteSize>,
     #[command(flatten)]
     layouts: LayoutArgs,
     /// Print what each tensor becomes, and write nothing
@@ -53,21 +58,77 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    pub fn run(self, formats: &RecipeArgs, search: Option<&SearchArgs>) -> Result<Exit> {
-        let mut recipe = formats.recipe()?;
+    /// Whether the output is a GGUF file by its name.
+    pub fn is_gguf(&self) -> bool {
+        self.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    }
+
+    fn open(&self) -> Result<File, trine_tensor::Error> {
+        match self.input.extension().is_some_and(|extension| extension == "bin") {
+            true => llama2c::open(&self.input),
+            false => self.layouts.open(&self.input),
+        }
+    }
+
+    /// Writes a folder.
+    pub fn run_folder(self, recipe: &Recipe) -> Result<Exit> {
+        let format = match recipe.target {
+            None => None,
+            Some(Target::Format(format)) if [&F32, &F16, &BF16].contains(&format) => Some(format),
+            Some(target) => {
+                let found = target.name().to_lowercase();
+                let message = format!("--format: expected f32, f16 or bf16 in a folder, found {found}");
+                return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
+            }
+        };
+        let stop = interrupt::flag()?;
+        let file = self.open()?;
+        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
+        let hf = HfModel::of(&model, format).map_err(Error::from)?;
+        let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
+        let count = units::plural(hf.tensors().len() as u64, "tensor");
+        let mut out = std::io::stdout().lock();
+        if self.dry_run {
+            for info in hf.tensors() {
+                let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
+                writeln!(out, "{}  {}  {}", table::visible(&info.name), shape.join(" x "), info.format)?;
+            }
+            writeln!(out, "{count}, {}", units::bytes(bytes))?;
+            return Ok(Exit::Done);
+        }
+        let bar = progress::bytes("writing", bytes);
+        let shard_size = self.shard_size.map_or(5_000_000_000, |size| size.as_u64());
+        let written = write_folder(&model, &hf, &self.output, shard_size, &mut |done| {
+            bar.set_position(done);
+            if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        written?;
+        let report = json!({ "output": self.output, "tensors": hf.tensors().len(), "bytes_after": bytes });
+        match self.json {
+            true => writeln!(out, "{report}")?,
+            false => writeln!(out, "{}: {count}, {}", self.output.display(), units::bytes(bytes))?,
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Writes a GGUF file. `imatrix` is the file of the recipe's importance matrix.
+    pub fn run(self, mut recipe: Recipe, imatrix: Option<&Path>, search: Option<&SearchArgs>) -> Result<Exit> {
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
-        if !self.dry_run {
+        if !self.dry_run && self.shard_size.is_none() {
             output::check_new(&self.output, self.force, "--force replaces it")?;
         }
         let stop = interrupt::flag()?;
-        let file = self.layouts.open(&self.input)?;
+        let file = self.open()?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
-        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(trine_lab::quantize::Error::from)?;
+        let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let found = match search {
             Some(search) => search.search(&model, &mut recipe, &stop)?,
             None => None,
         };
-        let plan = plan(&model, &recipe)?;
+        let mut plan = plan(&model, &recipe)?;
+        plan.shard_size = self.shard_size.map(|size| size.as_u64());
         plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         if let [first, ..] = plan.without_importance()[..] {
             let count = units::plural(plan.without_importance().len() as u64, "tensor");
@@ -79,11 +140,15 @@ impl Conversion {
             self.print_plan(&plan)?;
             return Ok(Exit::Done);
         }
+        let infos: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
+        for path in gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))? {
+            output::check_new(&path, self.force, "--force replaces it")?;
+        }
         if !plan.ternarize {
             self.check_ternary(&model, &plan, &stop)?;
         }
         let bar = progress::bytes("writing", plan.bytes_before());
-        let (imatrix, tokenizer) = (formats.imatrix(), self.tokenizer.as_deref());
+        let tokenizer = self.tokenizer.as_deref();
         let provenance = Provenance { recipe: &recipe, imatrix, tokenizer, sign: sign.as_ref() };
         let provenance = (!self.no_receipt).then_some(&provenance);
         let written = write(&model, &plan, &self.output, provenance, &mut |done| {
@@ -91,8 +156,7 @@ impl Conversion {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
-        written?;
-        self.print_report(&plan, &recipe, found.as_ref())?;
+        self.print_report(&plan, &recipe, found.as_ref(), &written?)?;
         Ok(Exit::Done)
     }
 
@@ -166,12 +230,13 @@ impl Conversion {
         Ok(())
     }
 
-    fn print_report(&self, plan: &Plan, recipe: &Recipe, found: Option<&Found>) -> Result<()> {
+    fn print_report(&self, plan: &Plan, recipe: &Recipe, found: Option<&Found>, files: &[PathBuf]) -> Result<()> {
         let report = plan.report();
         let mut out = std::io::stdout().lock();
         if self.json {
             let report = json!({
-                "output": self.output, "format": recipe.target.map(|target| target.name()), "rewritten": report.rewritten,
+                "output": files[0], "files": files, "format": recipe.target.map(|target| target.name()),
+                "rewritten": report.rewritten,
                 "kept": report.kept, "replaced": report.replaced, "unfit": report.unfit, "formats": report.formats,
                 "bytes_before": report.bytes_before, "bytes_after": report.bytes_after,
                 "bits_per_weight": plan.bits_per_weight(),
@@ -187,8 +252,9 @@ impl Conversion {
             report.formats.iter().map(|(format, count)| format!("{count} in {format}")).collect();
         writeln!(
             out,
-            "{}: {}, {}; {} unchanged; tensors {before} -> {after}, {:.2} bits per weight",
-            self.output.display(),
+            "{}{}: {}, {}; {} unchanged; tensors {before} -> {after}, {:.2} bits per weight",
+            files[0].display(),
+            if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() },
             units::plural(plan.tensors.len() as u64, "tensor"),
             formats.join(", "),
             report.kept + report.unfit.len(),

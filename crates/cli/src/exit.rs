@@ -226,6 +226,7 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::Cancelled => (Exit::Interrupted, Some(NOTHING_WRITTEN)),
         Error::File(error) => of_file(error),
         Error::Model(error) => of_model(error),
+        Error::Occupied { .. } => (Exit::Usage, Some("choose another name, or remove it")),
         Error::Extension { .. } => (Exit::Usage, Some("quantize writes GGUF files")),
         Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),

@@ -174,7 +174,7 @@ impl LayoutArgs {
 }
 
 /// Reads a template of at most 1 MiB.
-fn template(path: &Path) -> Result<String, String> {
+pub fn template(path: &Path) -> Result<String, String> {
     let bytes = trine_tensor::read_small(path, 1 << 20).map_err(|error| error.to_string())?;
     let path = path.display();
     let not_text = |at| format!("{path}: expected UTF-8 text, found an invalid byte at position {at}");

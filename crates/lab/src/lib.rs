@@ -8,6 +8,7 @@
 //! - [`receipt`] says what a file was made of, and how good it is; [`verify`] finds out whether that is true.
 //! - [`imatrix`] measures how large the inputs of each column of a matrix are, for better quantizing.
 //! - [`tasks`] measures how often a model answers questions correctly.
+//! - [`diff`] compares two files: keys, tokenizer, and the distance of each tensor.
 //! - [`perplexity`] measures how well a model predicts a text.
 //! - [`mod@divergence`] measures how far the predictions of one model are from those of another.
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
@@ -52,6 +53,7 @@
 pub mod append;
 pub mod bench;
 pub mod crossval;
+pub mod diff;
 pub mod divergence;
 pub mod doctor;
 pub mod generate;

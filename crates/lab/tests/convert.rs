@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::{Batch, CacheType};
-use trine_lab::quantize::{Recipe, plan, write};
+use trine_lab::diff::diff;
+use trine_lab::quantize::{Recipe, Target, plan, write, write_folder};
 use trine_model::runner::{Output, Want};
-use trine_model::{DeviceOptions, GgufModel, ModelOptions, Spec, is_in_halves, load};
-use trine_tensor::{File, Value};
+use trine_model::{DeviceOptions, GgufModel, HfModel, Language, ModelOptions, Spec, is_in_halves, load};
+use trine_tensor::format::{F32, Q4_0};
+use trine_tensor::{File, Value, View, gguf, llama2c};
 
 fn goldens() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models");
@@ -141,4 +143,163 @@ fn a_folder_becomes_the_file_of_the_reference_converter() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["llama", "bitnet-b1.58", "gpt-oss-mxfp4"] {
+        let source =
+            File::open(goldens().into_iter().find(|path| path.ends_with(name)).unwrap().join("model.gguf")).unwrap();
+        let whole = converted(&source, &at(&format!("{name}.gguf")), &Recipe::default());
+        let model = GgufModel::open(&whole, None).unwrap();
+        let mut parts = plan(&model, &Recipe::default()).unwrap();
+        parts.shard_size = Some(30_000);
+        let paths =
+            write(&model, &parts, &at(&format!("{name}-parts.gguf")), &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(
+            paths.len() > 2 && paths[1].ends_with(format!("{name}-parts-00002-of-{:05}.gguf", paths.len())),
+            "{paths:?}"
+        );
+        let split = File::open(&paths[1]).unwrap();
+        assert_eq!(logits(&split), logits(&whole), "{name}");
+        let merged = converted(&split, &at(&format!("{name}-merged.gguf")), &Recipe::default());
+        assert_eq!(std::fs::read(merged.path()).unwrap(), std::fs::read(whole.path()).unwrap(), "{name}");
+
+        // The same tensors of another model, with other weights.
+        let mut views: Vec<View> = whole.tensors().cloned().collect();
+        let norm = views.iter_mut().find(|view| view.name == "output_norm.weight").unwrap();
+        *norm = View::new(&*norm.name, &F32, norm.shape.clone(), F32.encode(&vec![0.5; norm.cols()])).unwrap();
+        gguf::write(at("other.gguf"), whole.metadata(), &views).unwrap();
+        let other = File::open(at("other.gguf")).unwrap();
+        let model = GgufModel::open(&other, None).unwrap();
+        let paths = write(&model, &parts, &at("other-parts.gguf"), &mut |_| ControlFlow::Continue(())).unwrap();
+        std::fs::copy(&paths[1], split.files()[1].clone()).unwrap();
+        let error = File::open(&split.files()[0]).unwrap_err().to_string();
+        assert!(error.contains("one of the same model as the first"), "{error}");
+    }
+}
+
+#[test]
+fn a_difference_has_a_name_and_a_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = goldens().into_iter().find(|path| path.ends_with("llama")).unwrap();
+    let (input, other) = (File::open(&path).unwrap(), File::open(path.join("model.gguf")).unwrap());
+    let compare = |a: &File, b: &File| {
+        let (a, b) = (GgufModel::open(a, None).unwrap(), GgufModel::open(b, None).unwrap());
+        diff(&a, &b, &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    // A folder and its file have the same weights.
+    let same = compare(&input, &other);
+    assert!(same.tensors.len() == 21 && same.only_first.is_empty() && same.only_second.is_empty(), "{same:?}");
+    assert!(same.tensors.iter().all(|tensor| tensor.distance.unwrap().max_abs == 0.0), "{same:?}");
+    assert!(compare(&other, &other).is_same());
+    let recipe = Recipe { target: Some(Target::Format(&Q4_0)), ..Recipe::default() };
+    let coarse = converted(&other, &folder.path().join("q4_0.gguf"), &recipe);
+    let found = compare(&other, &coarse);
+    let down = found.tensors.iter().find(|tensor| tensor.name == "blk.0.ffn_down.weight").unwrap();
+    let (a, b) = (other.view(&down.name).unwrap().decode(), coarse.view(&down.name).unwrap().decode());
+    let expected = a.iter().zip(&b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let distance = down.distance.unwrap();
+    assert_eq!(distance.max_abs, expected);
+    assert!((0.03..0.2).contains(&distance.relative) && (0.98..0.9999).contains(&distance.cosine), "{distance:?}");
+    let keys: Vec<&str> = found.keys.iter().map(|key| &*key.key).collect();
+    assert_eq!(keys, ["general.file_type"]);
+    assert_eq!(found.keys[0].first.as_deref(), Some("1"));
+}
+
+/// Architectures for which no folder is written: experts whose gate and up alternate.
+const NO_FOLDER: [&str; 2] = ["gpt-oss", "gpt-oss-mxfp4"];
+
+#[test]
+fn a_folder_that_became_a_file_becomes_a_folder_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut failures = Vec::new();
+    for path in goldens() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let input = File::open(&path).unwrap();
+        if INEXPRESSIBLE.contains(&&*name) {
+            continue;
+        }
+        let result = std::panic::catch_unwind(|| {
+            let file = converted(&input, &folder.path().join(format!("{name}.gguf")), &Recipe::default());
+            let model = GgufModel::open(&file, None).unwrap();
+            let hf = HfModel::of(&model, Some(&F32));
+            if NO_FOLDER.contains(&&*name) {
+                assert!(hf.err().unwrap().to_string().contains("gpt-oss, with blk.0.ffn_"));
+                return;
+            }
+            let hf = hf.unwrap_or_else(|error| panic!("{error}"));
+            let output = folder.path().join(&name);
+            write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(()))
+                .unwrap_or_else(|error| panic!("{error}"));
+            let again = File::open(&output).unwrap();
+            let weights =
+                diff(&model, &GgufModel::open(&again, None).unwrap(), &mut |_| ControlFlow::Continue(())).unwrap();
+            assert!(weights.only_first.is_empty() && weights.only_second.is_empty(), "{weights:?}");
+            for tensor in weights.tensors.iter().filter(|tensor| !tensor.name.starts_with("rope_f")) {
+                assert_eq!(tensor.distance.unwrap().max_abs, 0.0, "{}", tensor.name);
+            }
+            // Inputs of what was packed are not rounded any more.
+            if model.tensors().iter().all(|info| info.format.block == 1 || info.format.ternary) {
+                let (a, b) = (logits(&input), logits(&again));
+                let pairs = a.iter().zip(&b).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
+                let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                let divisors = file.names().any(|name| name.starts_with("rope_f"));
+                assert!(if divisors { worst < 5e-5 } else { a == b }, "logits differ by {worst}");
+            }
+            let text = "Once upon a time, 123 dogs; isn't it?";
+            let tokens = |file: &File| Language::of(file).unwrap().tokenizer.encode(text, Default::default());
+            assert_eq!(tokens(&input), tokens(&again));
+        });
+        if let Err(error) = result {
+            let text = error.downcast_ref::<String>().cloned().unwrap_or_default();
+            failures.push(format!("{name}: {text}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_file_of_llama2c_is_the_model_that_it_was_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = goldens().into_iter().find(|path| path.ends_with("llama")).unwrap();
+    let source = File::open(golden.join("model.gguf")).unwrap();
+    let of = |name: &str| F32.encode(&source.view(name).unwrap().decode());
+    for tied in [false, true] {
+        let (dim, layers, heads, kv_heads, context) = (64, 2, 4, 2, 128);
+        let vocab = if tied { 288 } else { -288 };
+        let mut bytes: Vec<u8> =
+            [dim, 96, layers, heads, kv_heads, vocab, context].iter().flat_map(|n: &i32| n.to_le_bytes()).collect();
+        bytes.extend(of("token_embd.weight"));
+        for part in
+            ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_down", "ffn_up"]
+        {
+            (0..layers).for_each(|i| bytes.extend(of(&format!("blk.{i}.{part}.weight"))));
+        }
+        bytes.extend(of("output_norm.weight"));
+        bytes.extend(vec![0; (4 * context * dim / heads) as usize]);
+        if !tied {
+            bytes.extend(of("output.weight"));
+        }
+        let path = folder.path().join("model.bin");
+        std::fs::write(&path, &bytes).unwrap();
+        let input = llama2c::open(&path).unwrap();
+        let model = GgufModel::open(&input, Some(&golden)).unwrap();
+        let plan = plan(&model, &Recipe::default()).unwrap();
+        let output = folder.path().join("out.gguf");
+        write(&model, &plan, &output, &mut |_| ControlFlow::Continue(())).unwrap();
+        let output = File::open(&output).unwrap();
+        assert_eq!(output.contains("output.weight"), !tied);
+        if !tied {
+            assert_eq!(logits(&output), logits(&source));
+        }
+        for cut in [0, 20, 28, 4000, bytes.len() - 1, bytes.len() + 1] {
+            let mut other = bytes.clone();
+            other.resize(cut, 0);
+            std::fs::write(&path, other).unwrap();
+            assert!(llama2c::open(&path).is_err(), "{cut} bytes");
+        }
+    }
 }

@@ -7,6 +7,10 @@ use trine_backend::RopeLayout;
 use trine_tensor::format::F32;
 use trine_tensor::{Array, File, FileFormat, Metadata, View};
 
+/// The linear layers of BitNet.
+pub(crate) const BIT_LINEAR: [&str; 7] =
+    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+
 /// The keys of a model and its tensors that are no weights, as a GGUF file has them. Those of a GGUF file are its own, without the keys of
 /// its tokenizer in a folder.
 ///
@@ -54,14 +58,31 @@ pub fn is_in_halves(file: &File, spec: &Spec) -> bool {
 /// Orders the rows of queries and keys so that the two elements that rope rotates together are neighbours, as [`is_in_halves`] asks for. A row
 /// has `len` elements of `rows`; a head has `head_dim` rows, of which the first `rope_dim` are rotated.
 pub fn interleave<T: Copy>(name: &str, rows: &mut [T], len: usize, [head_dim, rope_dim]: [usize; 2]) {
+    let half = rope_dim / 2;
+    reorder(name, rows, len, [head_dim, rope_dim], |i| i % 2 * half + i / 2);
+}
+
+/// The inverse of [`interleave`].
+pub(crate) fn deinterleave<T: Copy>(name: &str, rows: &mut [T], len: usize, [head_dim, rope_dim]: [usize; 2]) {
+    let half = rope_dim / 2;
+    reorder(name, rows, len, [head_dim, rope_dim], |i| i % half * 2 + i / half);
+}
+
+/// Puts row `from(i)` of the rotated rows of each head at `i`.
+fn reorder<T: Copy>(
+    name: &str,
+    rows: &mut [T],
+    len: usize,
+    [head_dim, rope_dim]: [usize; 2],
+    from: impl Fn(usize) -> usize,
+) {
     if !is_rotated(name) {
         return;
     }
-    let half = rope_dim / 2;
     for head in rows.chunks_exact_mut(head_dim * len) {
-        let halves = head[..rope_dim * len].to_vec();
+        let old = head[..rope_dim * len].to_vec();
         for (i, row) in head[..rope_dim * len].chunks_exact_mut(len).enumerate() {
-            row.copy_from_slice(&halves[(i % 2 * half + i / 2) * len..][..len]);
+            row.copy_from_slice(&old[from(i) * len..][..len]);
         }
     }
 }
@@ -79,8 +100,7 @@ fn check(keys: &Keys, spec: &Spec) -> Result<()> {
         return Err(Error::bad("hidden_act", expected, format!("{:?}", spec.activation)));
     }
     if let Some(bitnet) = spec.quant_method.bitnet() {
-        const PARTS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-        let layers = (0..spec.n_layers).flat_map(|i| PARTS.iter().map(move |part| format!("blk.{i}.{part}.")));
+        let layers = (0..spec.n_layers).flat_map(|i| BIT_LINEAR.iter().map(move |part| format!("blk.{i}.{part}.")));
         let own = |name: &str| arch.hf_name(name).is_some_and(|name| bitnet.converts(name.trim_end_matches('.')));
         if bitnet.norm_eps.is_some() || own("output.") || !layers.into_iter().all(|layer| own(&layer)) {
             let expected = "linear layers of one kind without norms, as GGUF has no keys for others";

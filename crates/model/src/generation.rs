@@ -95,6 +95,22 @@ impl GenerationConfig {
         *self != GenerationConfig { source: self.source, ..GenerationConfig::default() }
     }
 
+    /// The same as `generation_config.json`, as far as transformers knows it.
+    pub(crate) fn json(&self, bos: Option<u32>) -> Value {
+        let mut config = Map::new();
+        let mut put = |key: &str, value: Option<Value>| value.map(|value| config.insert(key.to_owned(), value));
+        put("bos_token_id", bos.map(Value::from));
+        put("eos_token_id", (!self.eos.is_empty()).then(|| self.eos.clone().into()));
+        let greedy = self.temperature == Some(0.0);
+        put("do_sample", self.temperature.map(|_| (!greedy).into()));
+        put("temperature", self.temperature.filter(|_| !greedy).map(Value::from));
+        put("top_k", self.top_k.map(Value::from));
+        put("top_p", self.top_p.map(Value::from));
+        put("min_p", self.min_p.map(Value::from));
+        put("repetition_penalty", self.repetition_penalty.map(Value::from));
+        config.into()
+    }
+
     /// The same as keys of GGUF, as far as it has some.
     pub(crate) fn metadata(&self) -> Metadata {
         let mut metadata = Metadata::new();

@@ -1,11 +1,11 @@
 //! Any model that can be opened, as a GGUF file has it.
 
-use crate::as_gguf::{as_gguf, interleave, is_in_halves, is_rotated};
+use crate::as_gguf::{as_gguf, deinterleave, interleave, is_in_halves, is_rotated};
 use crate::weights::{ModelWeights, Request};
 use crate::{Language, Model, Result, Spec, hf};
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_backend::{CpuOptions, CpuPlan};
+use trine_backend::{CpuOptions, CpuPlan, RopeLayout};
 use trine_tensor::{File, FileFormat, Metadata, TensorInfo, View};
 
 /// A model as a GGUF file has it: keys with tokenizer, chat templates and sampling defaults, and tensors under GGUF names, in the order of
@@ -86,6 +86,18 @@ impl<'a> GgufModel<'a> {
         &self.tensors
     }
 
+    /// A tensor of this model with its rows in the order of folders.
+    pub(crate) fn in_halves(&self, view: View) -> Result<View> {
+        let arch = self.spec.arch;
+        let differs = arch.pairs == RopeLayout::Adjacent && arch.hf_pairs == RopeLayout::Halves;
+        if !differs || !is_rotated(&view.name) {
+            return Ok(view);
+        }
+        let rope_dim = self.spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
+        // Layouts of whole matrices have no rows.
+        reordered(view.by_rows(), [self.spec.head_dim, rope_dim], deinterleave)
+    }
+
     /// Gives back the memory that reading took, which is that of the mapped file. What was read stays valid, and is read again when it is used.
     pub fn release(&self) {
         self.file.release();
@@ -108,7 +120,7 @@ impl<'a> GgufModel<'a> {
             view.name.clone_from(&self.tensors[i].name);
             view.shape.clone_from(&request.shape);
             match self.interleave {
-                Some(heads) if is_rotated(&view.name) => interleaved(view, heads),
+                Some(heads) if is_rotated(&view.name) => reordered(view, heads, interleave),
                 _ => Ok(view),
             }
         };
@@ -135,12 +147,12 @@ fn shared_experts(metadata: &mut Metadata, spec: &Spec, tensors: &[TensorInfo]) 
     }
 }
 
-/// A tensor with its rows as [`interleave`] orders them.
-fn interleaved(view: View, heads: [usize; 2]) -> Result<View> {
+/// A tensor with its rows as `order` orders their bytes.
+fn reordered(view: View, heads: [usize; 2], order: fn(&str, &mut [u8], usize, [usize; 2])) -> Result<View> {
     let elements = view.shape.len() == 1 || view.name.contains("_norm.");
     let rows = if elements { view.bytes.len() / view.format.bytes } else { view.rows() };
     let (mut bytes, len) = (view.bytes.to_vec(), (view.bytes.len() - view.format.tail) / rows);
-    interleave(&view.name, &mut bytes[..rows * len], len, heads);
+    order(&view.name, &mut bytes[..rows * len], len, heads);
     Ok(View::new(view.name, view.format, view.shape, bytes)?)
 }
 

@@ -3,7 +3,9 @@
 use crate::keys::generation::SAMPLING;
 use crate::keys::tokenizer::check_tokenizer;
 use crate::templates::{self, FolderTemplates};
-use crate::{Error, FileKeys, GenerationConfig, Result, SPECIAL_TOKENS_MAP, Spec, TOKENIZER_CONFIG, open_file};
+use crate::{
+    Error, FileKeys, GENERATION_CONFIG, GenerationConfig, Result, SPECIAL_TOKENS_MAP, Spec, TOKENIZER_CONFIG, open_file,
+};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use trine_tensor::{Array, File, FileFormat, Metadata, OpenOptions, Strings, Value};
@@ -133,46 +135,35 @@ impl Language {
     /// # Errors
     /// As [`Language::of`].
     pub fn of_metadata(metadata: &Metadata) -> Result<Language> {
-        let key = |name: &str| format!("tokenizer.ggml.{name}");
-        let expected = "key `tokenizer.ggml.model` in the file, or a tokenizer named with --tokenizer";
-        let model = metadata.str(&key("model"))?.ok_or(Error::NoTokenizer { expected })?;
-        let strings =
-            |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.into_iter().flat_map(Strings::iter).collect());
-        let id = |name: &str| special_id(metadata, &key(name));
-        let flag = |name: &str| metadata.bool(&key(name));
-        if matches!(model, "gpt2" | "gemma4") && metadata.get(&key("merges")).is_none() {
-            return Err(Error::MissingKey { key: key("merges"), expected: "the merges of a byte-level BPE" });
-        }
-        let vocab = Vocab {
-            model,
-            pre: metadata.str(&key("pre"))?.filter(|pre| !pre.is_empty()).or_else(|| only_pre_tokenizer(metadata)),
-            tokens: strings("tokens")?,
-            scores: scores(metadata, &key("scores"))?,
-            token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
-            merges: strings("merges")?,
-            bos: id("bos_token_id")?.or(id("cls_token_id")?),
-            eos: id("eos_token_id")?,
-            eot: id("eot_token_id")?,
-            eog: EOG_IDS.iter().filter_map(|name| id(name).transpose()).collect::<Result<_>>()?,
-            sep: id("seperator_token_id")?.or(id("separator_token_id")?),
-            mask: id("mask_token_id")?,
-            unk: id("unknown_token_id")?,
-            pad: id("padding_token_id")?,
-            add_bos: flag("add_bos_token")?,
-            add_eos: flag("add_eos_token")?,
-            add_space_prefix: flag("add_space_prefix")?,
-            lowercase: flag("normalizer.lowercase")?,
-            strip_accents: flag("normalizer.strip_accents")?,
-            normalization: Normalization {
-                prefix_once: metadata.bool(PREFIX_ONCE)?.unwrap_or(false),
-                ..if model == "t5" { normalization(metadata)? } else { Normalization::default() }
-            },
-        };
-        let mut tokenizer = Tokenizer::new(vocab)?;
+        let mut tokenizer = Tokenizer::new(vocab_of(metadata)?)?;
         tokenizer.set_templates(templates::of_metadata(metadata)?);
         let generation = GenerationConfig::of_metadata(metadata)?;
         let warnings = [&check_tokenizer(metadata)[..], tokenizer.warnings(), &generation.warnings[..]].concat();
         Ok(Language { tokenizer, generation, warnings })
+    }
+
+    /// The small files of a Hugging Face folder, by their names, that say what the keys `tokenizer.*` and `general.sampling.*` of GGUF say.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or none that `tokenizer.json` can hold.
+    pub fn folder_files(metadata: &Metadata) -> Result<Vec<(String, String)>> {
+        let vocab = vocab_of(metadata)?;
+        let TokenizerJson { tokenizer, config } = TokenizerJson::of_vocab(&vocab)?;
+        let mut files = vec![("tokenizer.json".to_owned(), tokenizer), (TOKENIZER_CONFIG.file.to_owned(), config)];
+        let templates = templates::of_metadata(metadata)?;
+        for name in templates.names() {
+            let source = templates.source(name).map_err(trine_text::Error::Template)?;
+            let file = match name {
+                "default" => templates::DEFAULT.to_owned(),
+                other => format!("{}/{other}.jinja", templates::OTHERS),
+            };
+            files.push((file, source.to_owned()));
+        }
+        let tokenizer = Tokenizer::new(vocab)?;
+        let mut generation = GenerationConfig::of_metadata(metadata)?;
+        generation.eos = tokenizer.eog_tokens().collect();
+        files.push((GENERATION_CONFIG.file.to_owned(), generation.json(tokenizer.bos()).to_string()));
+        Ok(files)
     }
 
     /// Checks that the model has an embedding for every token of a text. Control tokens may lack one, as a padding token that a
@@ -189,6 +180,44 @@ impl Language {
         }
         Ok(())
     }
+}
+
+/// The keys `tokenizer.ggml.*` of a GGUF file as a vocabulary.
+fn vocab_of(metadata: &Metadata) -> Result<Vocab<'_>> {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let expected = "key `tokenizer.ggml.model` in the file, or a tokenizer named with --tokenizer";
+    let model = metadata.str(&key("model"))?.ok_or(Error::NoTokenizer { expected })?;
+    let strings = |name: &str| Ok::<_, Error>(metadata.strs(&key(name))?.into_iter().flat_map(Strings::iter).collect());
+    let id = |name: &str| special_id(metadata, &key(name));
+    let flag = |name: &str| metadata.bool(&key(name));
+    if matches!(model, "gpt2" | "gemma4") && metadata.get(&key("merges")).is_none() {
+        return Err(Error::MissingKey { key: key("merges"), expected: "the merges of a byte-level BPE" });
+    }
+    Ok(Vocab {
+        model,
+        pre: metadata.str(&key("pre"))?.filter(|pre| !pre.is_empty()).or_else(|| only_pre_tokenizer(metadata)),
+        tokens: strings("tokens")?,
+        scores: scores(metadata, &key("scores"))?,
+        token_types: metadata.i32s(&key("token_type"))?.unwrap_or_default(),
+        merges: strings("merges")?,
+        bos: id("bos_token_id")?.or(id("cls_token_id")?),
+        eos: id("eos_token_id")?,
+        eot: id("eot_token_id")?,
+        eog: EOG_IDS.iter().filter_map(|name| id(name).transpose()).collect::<Result<_>>()?,
+        sep: id("seperator_token_id")?.or(id("separator_token_id")?),
+        mask: id("mask_token_id")?,
+        unk: id("unknown_token_id")?,
+        pad: id("padding_token_id")?,
+        add_bos: flag("add_bos_token")?,
+        add_eos: flag("add_eos_token")?,
+        add_space_prefix: flag("add_space_prefix")?,
+        lowercase: flag("normalizer.lowercase")?,
+        strip_accents: flag("normalizer.strip_accents")?,
+        normalization: Normalization {
+            prefix_once: metadata.bool(PREFIX_ONCE)?.unwrap_or(false),
+            ..if model == "t5" { normalization(metadata)? } else { Normalization::default() }
+        },
+    })
 }
 
 /// Keys of tokens that end generation, beside `eos_token_id` and `eot_token_id`.

@@ -169,6 +169,13 @@ impl File {
         Ok(File { path: path.to_path_buf(), files, format, size, metadata, config, tensors, notes })
     }
 
+    /// The tensors of a file of another kind, as the GGUF file that they would be.
+    pub(crate) fn of_tensors(path: &Path, size: u64, metadata: Metadata, tensors: Vec<View>) -> File {
+        let tensors = tensors.into_iter().map(|view| (view.name.clone(), view)).collect();
+        let (format, files) = (FileFormat::Gguf { version: 3 }, vec![path.to_owned()]);
+        File { path: path.to_owned(), files, format, size, metadata, config: None, tensors, notes: Notes::default() }
+    }
+
     /// The path that was opened: a file or a folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -248,6 +255,12 @@ impl File {
         &self.metadata
     }
 
+    /// The same tensors with other keys, to see what model they would be.
+    pub fn with_metadata(mut self, metadata: Metadata) -> File {
+        self.metadata = metadata;
+        self
+    }
+
     /// How type numbers of GGUF with several meanings were resolved, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes.decided
@@ -265,13 +278,13 @@ impl File {
 }
 
 /// A file's bytes, and the mapping if they were not read.
-type FileBytes = (Bytes, Option<Mapping>);
+pub(crate) type FileBytes = (Bytes, Option<Mapping>);
 
 fn set_mapping(tensors: &mut IndexMap<String, View>, mapping: &Option<Mapping>) {
     tensors.values_mut().for_each(|view| view.mapping = mapping.clone());
 }
 
-fn load(path: &Path, options: &OpenOptions) -> Result<FileBytes> {
+pub(crate) fn load(path: &Path, options: &OpenOptions) -> Result<FileBytes> {
     let load = || {
         // Opening a pipe would block until something is written to it.
         let metadata = fs::metadata(path)?;

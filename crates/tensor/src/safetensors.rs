@@ -15,7 +15,7 @@ use crate::error::in_tensor;
 use crate::format::{self, Format};
 use crate::view::{Sidecar, size};
 use crate::writer::write_all;
-use crate::{Bytes, Error, Result, TensorInfo, View};
+use crate::{Bytes, Error, Result, ShardedWriter, TensorInfo, View, gguf};
 
 pub use crate::writer::Writer;
 
@@ -251,7 +251,31 @@ pub fn write(path: impl AsRef<Path>, tensors: &[View]) -> Result<()> {
 pub fn create(path: impl AsRef<Path>, tensors: Vec<TensorInfo>) -> Result<Writer> {
     let path = path.as_ref();
     let header = header(&tensors).map_err(|e| e.at(path))?;
-    Writer::create(Some(path), &header, tensors, 1, None)
+    Writer::create(path, &header, tensors, 1)
+}
+
+/// Creates `model.safetensors` in `folder`, or, if `max` bytes are not enough for one file, `model-00001-of-00003.safetensors` and so on with
+/// their index.
+pub fn create_shards(folder: &Path, tensors: Vec<TensorInfo>, max: u64) -> Result<ShardedWriter> {
+    let groups = gguf::groups(&tensors, max).map_err(|e| e.at(folder))?;
+    if groups.len() < 2 {
+        return Ok(ShardedWriter::new(vec![(create(folder.join("model.safetensors"), tensors)?, usize::MAX)]));
+    }
+    let (mut writers, mut weight_map, mut total) = (Vec::new(), serde_json::Map::new(), 0);
+    let count = groups.len();
+    for (no, group) in groups.into_iter().enumerate() {
+        let name = format!("model-{:05}-of-{count:05}.safetensors", no + 1);
+        for info in &group {
+            weight_map.insert(info.name.clone(), name.clone().into());
+            total += info.size()?;
+        }
+        let len = group.len();
+        writers.push((create(folder.join(name), group)?, len));
+    }
+    let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+    let path = folder.join("model.safetensors.index.json");
+    std::fs::write(&path, index.to_string()).map_err(|e| Error::Write(e).at(&path))?;
+    Ok(ShardedWriter::new(writers, None))
 }
 
 /// Length and header. The header ends in spaces so that the data begins at a multiple of 64 bytes.

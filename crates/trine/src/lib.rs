@@ -99,7 +99,7 @@ pub mod model {
     pub use trine_model::arch::TensorRule;
     pub use trine_model::{
         ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
-        GenerationConfig, GgufModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind,
+        GenerationConfig, GgufModel, HfModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind,
         NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Rewrite, Runner, RunnerMemory, Sizes, Spec,
         TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
     };
@@ -119,8 +119,8 @@ pub mod backend {
 /// Model files: their metadata and tensors, read and written, and the formats of weights.
 pub mod tensor {
     pub use trine_tensor::{
-        Array, Bytes, Error, FORMATS, File, FileFormat, Format, Metadata, OpenOptions, Replacement, Strings,
-        TensorInfo, Value, View, Writer, format, gguf, safetensors,
+        Array, Bytes, Error, FORMATS, File, FileFormat, Format, Metadata, OpenOptions, Replacement, ShardedWriter,
+        Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, safetensors,
     };
 }
 

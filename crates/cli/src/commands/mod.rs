@@ -7,16 +7,20 @@ mod completions;
 mod convert;
 mod crossval;
 mod devices;
+mod diff;
 mod doctor;
+mod edit;
 mod embed;
 mod eval;
 mod generate_data;
 mod imatrix;
 mod info;
 mod key;
+mod merge;
 mod quantize;
 mod run;
 mod serve;
+mod split;
 mod tokenize;
 mod tokenizer;
 mod top;
@@ -41,6 +45,10 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
+    Split(split::Split),
+    Merge(merge::Merge),
+    Diff(diff::DiffCommand),
+    Edit(edit::Edit),
     Imatrix(imatrix::ImatrixCommand),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
@@ -59,7 +67,7 @@ pub enum Command {
 /// The commands by subject, as the help lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
-    ("Model files", &["info", "convert", "quantize", "imatrix", "verify", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "verify", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -78,6 +86,10 @@ impl Command {
             Command::Info(command) => command.run(),
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),
+            Command::Split(command) => command.run(),
+            Command::Merge(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Edit(command) => command.run(),
             Command::Imatrix(command) => command.run(),
             Command::Verify(command) => command.run(),
             Command::Doctor(command) => command.run(),

@@ -7,6 +7,9 @@ use trine_tensor::{Format, TensorInfo, View, format::Layout};
 /// Weights of a piece of work.
 const PIECE: usize = 1 << 16;
 
+/// Weights, where their encoded bytes go, and the importance of their columns.
+type Piece<'a> = (&'a [f32], &'a mut [u8], Option<&'a [f32]>);
+
 /// A matrix in another format; itself where it has that already. `importance` is [`importance_of`] it.
 ///
 /// # Errors
@@ -31,7 +34,7 @@ pub fn encoded(view: &View, format: &'static Format, importance: Option<&[f32]>)
     let parts = importance.map_or(1, |importance| importance.len() / cols);
     let rows = view.rows() / parts;
     let each = (PIECE / cols).clamp(1, rows.max(1));
-    let mut pieces: Vec<(&[f32], &mut [u8], Option<&[f32]>)> = Vec::new();
+    let mut pieces: Vec<Piece> = Vec::new();
     for (part, (weights, bytes)) in weights.chunks(rows * cols).zip(bytes.chunks_mut(rows * row_bytes)).enumerate() {
         let importance = importance.map(|importance| &importance[part * cols..][..cols]);
         let rows = weights.chunks(each * cols).zip(bytes.chunks_mut(each * row_bytes));
@@ -43,8 +46,7 @@ pub fn encoded(view: &View, format: &'static Format, importance: Option<&[f32]>)
         for pieces in pieces.chunks_mut(share) {
             scope.spawn(move || {
                 pieces.iter_mut().for_each(|(weights, bytes, importance)| {
-                    let _ = importance;
-                    (format.encode)(weights, bytes);
+                    (format.encode)(weights, *importance, bytes);
                 });
             });
         }

@@ -1,6 +1,7 @@
 //! The same model as a GGUF file, in other formats: [`plan`] says which format each tensor gets, [`write`](fn@write) writes the file.
 
 mod encode;
+mod folder;
 pub mod guard;
 mod json;
 mod mix;
@@ -9,6 +10,7 @@ mod rule;
 pub mod search;
 mod write;
 
+pub use folder::write_folder;
 pub use mix::{MIXES, Mix};
 pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
 pub use rule::Rule;
@@ -41,6 +43,12 @@ pub enum Error {
     /// The name of the output is that of another kind of file.
     #[error("{path}: expected a name that ends with .gguf, found one that ends with .{extension}")]
     Extension { path: String, extension: String },
+    /// There is something where the new folder would be.
+    #[error("{path}: expected no folder, or an empty one, found another")]
+    Occupied { path: String },
+    /// A folder has no way to say what the model is.
+    #[error("no folder of transformers is this {arch}: {what} would differ")]
+    Inexpressible { arch: &'static str, what: String },
     /// The format is not for weights, or no file can hold it.
     #[error("expected a format for weights in a GGUF file, one of {}, found {format}", names())]
     NotStorable { format: &'static str },

@@ -88,6 +88,8 @@ pub struct Plan {
     pub metadata: Metadata,
     /// In the order of [`GgufModel::tensors`].
     pub tensors: Vec<PlannedTensor>,
+    /// Bytes of tensors in a file at most; `None` for one file.
+    pub shard_size: Option<u64>,
     /// How much each column matters.
     pub imatrix: Option<Arc<Imatrix>>,
     /// What the importance matrix says little about.
@@ -174,7 +176,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
     let imatrix = recipe.imatrix.clone();
-    Ok(Plan { metadata, tensors, imatrix, warnings, ternarize: recipe.ternarize })
+    Ok(Plan { metadata, tensors, shard_size: None, imatrix, warnings, ternarize: recipe.ternarize })
 }
 
 /// Layers in order, before them what is in none.

@@ -7,14 +7,15 @@ use crate::receipt::{Provenance, SigningKey, hash_together};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use trine_kernels::tables;
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
+use trine_tensor::gguf::ShardedWriter;
 use trine_tensor::receipt::SealedTensor;
-use trine_tensor::{Bytes, File, Format, Receipt, Replacement, TensorInfo, View, Writer, gguf};
+use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, gguf};
 
 /// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
 const PIECE: usize = 1 << 15;
@@ -38,7 +39,7 @@ pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
 
 /// Writes `model` to the GGUF file `output` as `plan` says, with a receipt if its provenance is known. `progress` gets how many bytes of the
 /// input's tensors are done, and may break off. Each tensor is checked: its weights are finite, and after encoding they are the same but for
-/// the rounding of the format.
+/// the rounding of the format. Gives the paths of the files, which are several if the plan has a size of shards that one would exceed.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
@@ -48,16 +49,14 @@ pub fn write(
     output: &Path,
     provenance: Option<&Provenance>,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> Result<(), Error> {
+) -> Result<Vec<PathBuf>, Error> {
     check_output(model.file(), output)?;
-    let Some(provenance) = provenance else {
-        let mut writer = gguf::create(output, &plan.metadata, plan.entries())?;
-        tensors(model, plan, &mut writer, progress)?;
-        return Ok(writer.finish()?);
-    };
-    let files = provenance.files(model);
-    let (receipt, sign) = (provenance.receipt(model, &files), provenance.sign.map(SigningKey::signer));
-    let mut writer = gguf::create_with_receipt(Some(output), &plan.metadata, plan.entries(), receipt, sign)?;
+    let id = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let max = plan.shard_size.unwrap_or(u64::MAX);
+    let files = provenance.map_or(Vec::new(), |provenance| provenance.files(model));
+    let receipt =
+        provenance.map(|provenance| (provenance.receipt(model, &files), provenance.sign.map(SigningKey::signer)));
+    let mut writer = gguf::create_shards(output, &plan.metadata, plan.entries(), max, &id, receipt)?;
     // Both the tensors and whoever waits for the hashes tell how far it is.
     let progress = RefCell::new(progress);
     let tell = |bytes: u64| (progress.borrow_mut())(bytes);
@@ -67,7 +66,9 @@ pub fn write(
         ControlFlow::Break(()) => Err(Error::Cancelled),
     };
     let ((), sources) = hash_together(&files, work, wait)?;
-    writer.receipt_mut().expect("it was created with one").sources = sources;
+    if let Some(receipt) = writer.receipt_mut() {
+        receipt.sources = sources;
+    }
     Ok(writer.finish()?)
 }
 
@@ -77,17 +78,33 @@ pub(crate) fn rehearse(
     plan: &Plan,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Vec<SealedTensor>, Error> {
-    let mut writer = gguf::create_with_receipt(None, &plan.metadata, plan.entries(), Receipt::default(), None)?;
+    let mut writer = gguf::rehearse(plan.entries());
     tensors(model, plan, &mut writer, progress)?;
-    Ok(writer.receipt().expect("it was created with one").tensors.clone())
+    Ok(writer.receipt().expect("it rehearses one").tensors.clone())
 }
 
 /// Writes all tensors.
 fn tensors(
     model: &GgufModel,
     plan: &Plan,
-    writer: &mut Writer,
+    writer: &mut ShardedWriter,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    pooled(progress, |pool| {
+        for (i, tensor) in plan.tensors.iter().enumerate() {
+            pool.next(tensor.bytes_before, model)?;
+            let view = model.read(i)?;
+            let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
+            pool.rewrite(view, &tensor.info, tensor.bytes_before, writer)?;
+        }
+        pool.next(0, model)
+    })
+}
+
+/// Runs `all` with threads that do its work.
+pub(super) fn pooled(
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    all: impl FnOnce(&mut Pool) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ((jobs, received), (finished, done)) = (channel(), channel());
@@ -97,21 +114,8 @@ fn tensors(
             let (received, finished) = (&received, finished.clone());
             scope.spawn(move || work(received, &finished));
         }
-        let mut pool = Pool { jobs, done, spare: Vec::new(), most: threads * AHEAD, bytes: 0, progress };
-        let mut unreleased = 0;
-        for (i, tensor) in plan.tensors.iter().enumerate() {
-            pool.proceed(0)?;
-            let view = model.read(i)?;
-            let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
-            pool.rewrite(view, &tensor.info, tensor.bytes_before, writer)?;
-            pool.bytes += tensor.bytes_before;
-            unreleased += tensor.bytes_before;
-            if unreleased > RELEASE {
-                model.release();
-                unreleased = 0;
-            }
-        }
-        pool.proceed(0)
+        let (spare, most) = (Vec::new(), threads * AHEAD);
+        all(&mut Pool { jobs, done, spare, most, bytes: 0, size: 0, unreleased: 0, progress })
     })
 }
 
@@ -234,15 +238,18 @@ fn decode(format: &Format, bytes: &[u8], tail: &[u8], cols: usize, out: &mut [f3
 type Take<'a> = dyn FnMut(Range<usize>, &[u8]) -> Result<(), Error> + 'a;
 
 /// Threads that work, and who waits for them.
-struct Pool<'a> {
+pub(super) struct Pool<'a> {
     jobs: Sender<Job>,
     done: Receiver<Done>,
     /// Buffers that nobody uses.
     spare: Vec<Vec<u8>>,
     /// Pieces that are worked on at once.
     most: usize,
-    /// Bytes of the tensors that are done.
+    /// Bytes of the tensors that are done, and of the one that is worked on.
     bytes: u64,
+    size: u64,
+    /// Bytes read since pages were given back.
+    unreleased: u64,
     progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
 }
 
@@ -255,8 +262,25 @@ impl Pool<'_> {
         }
     }
 
+    /// Ends the work on a tensor, and begins that on the next, of so many bytes.
+    pub fn next(&mut self, size: u64, model: &GgufModel) -> Result<(), Error> {
+        self.unreleased += self.size;
+        if self.unreleased > RELEASE {
+            model.release();
+            self.unreleased = 0;
+        }
+        self.bytes += std::mem::replace(&mut self.size, size);
+        self.proceed(0)
+    }
+
     /// Writes a tensor, which has `size` bytes, in the format of `info`.
-    fn rewrite(&mut self, view: View, info: &TensorInfo, size: u64, writer: &mut Writer) -> Result<(), Error> {
+    pub fn rewrite(
+        &mut self,
+        view: View,
+        info: &TensorInfo,
+        size: u64,
+        writer: &mut ShardedWriter,
+    ) -> Result<(), Error> {
         let format = info.format;
         if view.format == format {
             let bytes = view.stored()?;

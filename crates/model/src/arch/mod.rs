@@ -294,6 +294,15 @@ impl Arch {
         alias.unwrap_or_else(|| usual.to_owned())
     }
 
+    /// The usual name of a tensor of GGUF files of this architecture.
+    pub fn usual_name(&self, gguf: &str) -> String {
+        let usual = self.gguf_aliases.iter().find_map(|(name, alias)| {
+            let (layer, rest) = gguf.strip_prefix("blk.")?.split_once('.')?;
+            (rest.split_once('.')?.0 == *alias).then(|| format!("blk.{layer}.{}", rest.replacen(alias, name, 1)))
+        });
+        usual.unwrap_or_else(|| gguf.to_owned())
+    }
+
     /// Hugging Face's name of a GGUF tensor such as `blk.3.attn_q.weight`, with `[]` for the index of an expert.
     ///
     /// ```

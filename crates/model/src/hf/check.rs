@@ -42,7 +42,7 @@ pub static SETTINGS: &[Setting] = &[
 ];
 
 /// Keys that say whether there are tensors, and parts of the names of these.
-pub(super) static PARTS: &[(&str, &[&str])] = &[
+pub(crate) static PARTS: &[(&str, &[&str])] = &[
     ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias", "attn.Wqkv.bias", "attn.Wo.bias"]),
     ("qkv_bias", &["self_attn.q_proj.bias"]),
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),

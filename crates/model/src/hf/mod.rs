@@ -5,8 +5,9 @@ mod defaults;
 mod rope;
 
 pub use check::SETTINGS;
-pub(crate) use check::assumptions;
+pub(crate) use check::{PARTS, assumptions};
 pub(crate) use defaults::{Class, explain};
+pub(crate) use rope::{BASES, FRACTIONS, LOCAL_BASES};
 
 use crate::config::Config;
 use crate::keys::Keys;

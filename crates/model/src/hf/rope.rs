@@ -16,9 +16,9 @@ static SCALING: [(&str, &str); 6] = [
 ];
 
 /// Names of what `rope_parameters` has as `rope_theta`, of which each model has one.
-static BASES: [&str; 3] = ["rope_theta", "rotary_emb_base", "global_rope_theta"];
-static LOCAL_BASES: [&str; 2] = ["rope_local_base_freq", "local_rope_theta"];
-static FRACTIONS: [&str; 3] = ["partial_rotary_factor", "rotary_pct", "rotary_emb_fraction"];
+pub(crate) static BASES: [&str; 3] = ["rope_theta", "rotary_emb_base", "global_rope_theta"];
+pub(crate) static LOCAL_BASES: [&str; 2] = ["rope_local_base_freq", "local_rope_theta"];
+pub(crate) static FRACTIONS: [&str; 3] = ["partial_rotary_factor", "rotary_pct", "rotary_emb_fraction"];
 
 /// The number at `path`, or else at the first of the names that the model has; where the file has both, it is a remark that one counts.
 ///

@@ -5,6 +5,7 @@ mod head;
 mod heads;
 mod layers;
 mod rope;
+mod same;
 
 pub use experts::Experts;
 pub use heads::Mla;

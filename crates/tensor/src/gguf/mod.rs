@@ -5,6 +5,7 @@
 //! have the same layout. A model may be split into several files ([`Shard`]).
 //! Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod edit;
 mod evidence;
 mod header;
 mod notes;
@@ -15,9 +16,11 @@ mod type_ids;
 mod write;
 
 use crate::error::in_key;
-use crate::{Error, Metadata, Result};
+use crate::{Error, Metadata, Result, TensorInfo};
 
+pub use crate::sharded::ShardedWriter;
 pub use crate::writer::Writer;
+pub use edit::{Edited, edit, raw_metadata};
 pub(crate) use header::header;
 pub use notes::Notes;
 pub(crate) use read::contents;
@@ -26,8 +29,8 @@ pub use shards::Shard;
 pub(crate) use shards::{join, numbered, only_set};
 pub use type_ids::candidates;
 pub(crate) use type_ids::{Hints, describe};
-pub(crate) use write::{Layout, layout, value_bytes};
-pub use write::{create, create_with_receipt, write};
+pub(crate) use write::{Layout, layout, shard_header, value_bytes};
+pub use write::{create, create_shards, rehearse, shard_paths, write};
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
@@ -37,6 +40,24 @@ const DEFAULT_ALIGNMENT: u32 = 32;
 const MAX_ALIGNMENT: u32 = 1 << 24;
 const MAX_DIMENSIONS: usize = 4;
 const MAX_NAME: usize = 65535;
+
+/// Tensors in groups of at most `max` bytes, or of one.
+pub(crate) fn groups(tensors: &[TensorInfo], max: u64) -> Result<Vec<Vec<TensorInfo>>> {
+    let mut groups: Vec<Vec<TensorInfo>> = Vec::new();
+    let mut room = 0u64;
+    for info in tensors {
+        let size = info.size()?;
+        match groups.last_mut().filter(|_| size <= room) {
+            Some(group) => group.push(info.clone()),
+            None => {
+                groups.push(vec![info.clone()]);
+                room = max;
+            }
+        }
+        room = room.saturating_sub(size);
+    }
+    Ok(groups)
+}
 
 /// Type numbers of metadata values.
 mod id {

@@ -16,6 +16,8 @@ use crate::{Error, Metadata, Result, Value};
 const NO: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
+/// A key of Trine: the same in all shards of a model.
+const ID: &str = "split.trine.id";
 
 /// The position of a file in a split model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,20 @@ impl Shard {
     }
 }
 
+/// The path of shard `no` of a model that would be at `path` in one file.
+pub(super) fn path(path: &Path, no: usize, count: usize) -> PathBuf {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{name}{}", Shard::suffix(no as u32, count as u32)))
+}
+
+/// Adds the keys of shard `no`, with the types that llama.cpp gives them.
+pub(super) fn describe(metadata: &mut Metadata, no: usize, count: usize, tensors: usize, id: &str) {
+    metadata.insert(NO, Value::U16(no as u16));
+    metadata.insert(COUNT, Value::U16(count as u16));
+    metadata.insert(TENSORS, tensors as i32);
+    metadata.insert(ID, id);
+}
+
 /// Opens all shards of a split model in order, and removes the `split.*` keys from the first. `opened` is the shard at `path`; `open` opens
 /// another one.
 pub(crate) fn join(
@@ -103,7 +119,7 @@ pub(crate) fn join(
         let expected = format_args!("as many tensors as all {} shards have, {found}", shard.count);
         return Err(Error::malformed(in_key(TENSORS), expected, shard.tensors).at(path));
     }
-    for key in [NO, COUNT, TENSORS] {
+    for key in [NO, COUNT, TENSORS, ID] {
         shards[0].metadata.remove(key);
     }
     Ok(shards)
@@ -126,9 +142,12 @@ fn check(metadata: &Metadata, expected: Shard) -> Result<()> {
 fn check_agreement(first: &Header, shard: &Header) -> Result<()> {
     let differs = |key: &str, value: &Value| first.metadata.get(key).is_some_and(|first| first != value);
     let conflict = |key: &str| Err(Error::malformed(in_key(key), "the value of the first shard", "another"));
-    let mut keys = shard.metadata.iter().filter(|(key, _)| ![NO, COUNT, TENSORS].contains(key));
+    let mut keys = shard.metadata.iter().filter(|(key, _)| ![NO, COUNT, TENSORS, ID].contains(key));
     if let Some((key, _)) = keys.find(|(key, value)| differs(key, value)) {
         return conflict(key);
+    }
+    if first.metadata.get(ID) != shard.metadata.get(ID) {
+        return Err(Error::malformed("the shard", "one of the same model as the first", "one of another model"));
     }
     // The gguf package of PyPI aligns all shards by a key that only the first has; `gguf-split` does not. The files look the same.
     if shard.alignment == first.alignment { Ok(()) } else { conflict(ALIGNMENT) }

@@ -1,13 +1,13 @@
 //! Writing a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::header::{check_dimensions, check_name};
-use super::type_ids::describe;
-use super::{MAGIC, alignment, id};
+use super::header::{TableRow, check_dimensions, check_name};
+use super::{MAGIC, ShardedWriter, alignment, groups, id, shards, type_ids};
 use crate::error::{in_key, in_tensor};
-use crate::receipt::{Receipt, SealedTensor, Sha256, Sign};
-use crate::writer::{Sealing, Writer, write_all};
+use crate::receipt::{Receipt, Sign};
+use crate::sharded::Sealing;
+use crate::writer::{Writer, write_all};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
 
 /// Writes a file of version 3. It replaces an old file only when it is complete and on disk.
@@ -19,24 +19,59 @@ pub fn write(path: impl AsRef<Path>, metadata: &Metadata, tensors: &[View]) -> R
 /// The alignment is the value of `general.alignment`, or 32 bytes.
 pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<TensorInfo>) -> Result<Writer> {
     let path = path.as_ref();
-    let Layout { header, alignment, .. } = layout(metadata, &tensors).map_err(|e| e.at(path))?;
-    Writer::create(Some(path), &header, tensors, alignment, None)
+    let (header, alignment) = header(metadata, &tensors).map_err(|e| e.at(path))?;
+    Writer::create(path, &header, tensors, alignment)
 }
 
-/// As [`create`], with a receipt, which gets the hashes of all tensors. Without a path nothing is written, and [`Writer::receipt`] is what
-/// the file would have.
-pub fn create_with_receipt(
-    path: Option<&Path>,
+/// As [`create`], but as several files of about `max` bytes each, which [`crate::File::open`] opens as one: `path` without its extension, and
+/// `-00001-of-00003.gguf` and so on, as llama.cpp names them. One file of the name `path` if that is enough. `id` tells these shards from those of
+/// other models. The first file has the receipt, if there is one, whose hashes are found as tensors are written.
+pub fn create_shards(
+    path: impl AsRef<Path>,
     metadata: &Metadata,
     tensors: Vec<TensorInfo>,
-    mut receipt: Receipt,
-    sign: Option<Box<Sign>>,
-) -> Result<Writer> {
-    receipt.tensors =
-        tensors.iter().map(|info| SealedTensor { info: info.clone(), sha256: Sha256::default() }).collect();
-    let seal = Sealing { metadata: describe(metadata, &tensors)?, receipt, sign };
-    let Layout { header, alignment, .. } = seal.layout(&tensors)?;
-    Writer::create(path, &header, tensors, alignment, Some(seal))
+    max: u64,
+    id: &str,
+    receipt: Option<(Receipt, Option<Box<Sign>>)>,
+) -> Result<ShardedWriter> {
+    let path = path.as_ref();
+    let parts = groups(&tensors, max).map_err(|e| e.at(path))?;
+    // The first describes the layouts of the tensors of all.
+    let metadata = type_ids::describe(metadata, &tensors).map_err(|e| e.at(path))?;
+    let (count, len) = (parts.len(), tensors.len());
+    let seal = receipt.map(|(receipt, sign)| {
+        let split = (count > 1).then(|| (count, id.to_owned(), parts[0].clone()));
+        Sealing::new(metadata.clone(), tensors.clone(), receipt, sign, split)
+    });
+    let mut writers = Vec::new();
+    for (no, part) in parts.into_iter().enumerate() {
+        let path = if count > 1 { shards::path(path, no, count) } else { path.to_owned() };
+        let header = || match (&seal, no) {
+            (Some(seal), 0) => Ok((seal.header()?, alignment(&seal.metadata)? as usize)),
+            _ if count == 1 => header(&metadata, &part),
+            _ => shard_header(if no == 0 { metadata.clone() } else { Metadata::new() }, &part, (no, count, len, id)),
+        };
+        let (header, alignment) = header().map_err(|e| e.at(&path))?;
+        let len = if count > 1 { part.len() } else { usize::MAX };
+        writers.push((Writer::create(&path, &header, part, alignment)?, len));
+    }
+    Ok(ShardedWriter::new(writers, seal))
+}
+
+/// A writer that writes nothing, for the hashes of the tensors in its receipt.
+pub fn rehearse(tensors: Vec<TensorInfo>) -> ShardedWriter {
+    let seal = Sealing::new(Metadata::new(), tensors, Receipt::default(), None, None);
+    ShardedWriter::new(Vec::new(), Some(seal))
+}
+
+/// The header of a shard, with its number, how many there are, the tensors of all, and what tells them from others.
+pub(crate) fn shard_header(
+    mut metadata: Metadata,
+    tensors: &[TensorInfo],
+    (no, count, all, id): (usize, usize, usize, &str),
+) -> Result<(Vec<u8>, usize)> {
+    shards::describe(&mut metadata, no, count, all, id);
+    header_as_is(&metadata, tensors)
 }
 
 /// Everything of a file but the bytes of tensors.
@@ -45,50 +80,30 @@ pub(crate) struct Layout {
     pub header: Vec<u8>,
     /// Where each part of the header ends.
     pub places: Vec<(usize, String)>,
-    pub alignment: usize,
     /// Names, sizes, and sizes with padding.
     pub tensors: Vec<(String, u64, u64)>,
 }
 
 /// Lays a file out.
 pub(crate) fn layout(metadata: &Metadata, infos: &[TensorInfo]) -> Result<Layout> {
-    let metadata = &describe(metadata, infos)?;
-    let alignment = alignment(metadata)? as u64;
-    let (mut out, mut places, mut tensors) = (Vec::new(), Vec::new(), Vec::new());
-    out.extend(MAGIC);
-    out.extend(3u32.to_le_bytes());
-    out.extend((infos.len() as u64).to_le_bytes());
-    out.extend((metadata.len() as u64).to_le_bytes());
-    places.push((out.len(), "the header".to_owned()));
+    let metadata = type_ids::describe(metadata, infos)?;
+    let (header, alignment) = header_as_is(&metadata, infos)?;
+    // Magic, version and counts; the length of a name, dimensions, type and offset.
+    let mut end = 24;
+    let mut places = vec![(end, "the header".to_owned())];
     for (key, value) in metadata.iter() {
-        put_name(&mut out, key)?;
-        put_value(&mut out, value);
-        places.push((out.len(), in_key(key)));
+        end += 8 + key.len() + value_bytes(value).len();
+        places.push((end, in_key(key)));
     }
-    let mut names = std::collections::HashSet::new();
-    let mut offset = 0u64;
+    let mut tensors = Vec::new();
     for info in infos {
-        if !names.insert(&info.name) {
-            return Err(Error::duplicate(in_tensor(&info.name)));
-        }
-        check_dimensions(&info.name, info.shape.len())?;
-        let unknown = || Error::unsupported(in_tensor(&info.name), "a format with a type number in GGUF", info.format);
-        let id = info.format.id.ok_or_else(unknown)?;
-        put_name(&mut out, &info.name)?;
-        out.extend((info.shape.len() as u32).to_le_bytes());
-        for &n in info.shape.iter().rev() {
-            out.extend((n as u64).to_le_bytes());
-        }
-        out.extend(id.to_le_bytes());
-        out.extend(offset.to_le_bytes());
-        places.push((out.len(), in_tensor(&info.name)));
+        end += 8 + info.name.len() + 4 + 8 * info.shape.len() + 12;
+        places.push((end, in_tensor(&info.name)));
         let size = info.size()?;
-        let padded = size.checked_next_multiple_of(alignment).ok_or_else(|| info.overflow())?;
+        let padded = size.checked_next_multiple_of(alignment as u64).ok_or_else(|| info.overflow())?;
         tensors.push((info.name.clone(), size, padded));
-        offset = offset.checked_add(padded).ok_or_else(|| info.overflow())?;
     }
-    out.resize(out.len().next_multiple_of(alignment as usize), 0);
-    Ok(Layout { header: out, places, alignment: alignment as usize, tensors })
+    Ok(Layout { header, places, tensors })
 }
 
 /// A value as a file has it, after its type.
@@ -96,6 +111,69 @@ pub(crate) fn value_bytes(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     put_value(&mut out, value);
     out
+}
+
+/// The files that [`create_shards`] writes.
+///
+/// # Errors
+/// When a format cannot hold one of the tensors.
+pub fn shard_paths(path: &Path, tensors: &[TensorInfo], max: u64) -> Result<Vec<PathBuf>> {
+    let count = groups(tensors, max)?.len();
+    let paths = |count| (0..count).map(|no| shards::path(path, no, count)).collect();
+    Ok(if count < 2 { vec![path.to_owned()] } else { paths(count) })
+}
+
+/// Everything before the data section, padded, and the alignment.
+fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize)> {
+    header_as_is(&type_ids::describe(metadata, tensors)?, tensors)
+}
+
+/// [`header`] with metadata that describes the layouts of tensors already.
+fn header_as_is(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<(Vec<u8>, usize)> {
+    let alignment = alignment(metadata)? as u64;
+    let mut offset = 0u64;
+    let mut rows = Vec::new();
+    for info in tensors {
+        let unknown = || Error::unsupported(in_tensor(&info.name), "a format with a type number in GGUF", info.format);
+        let id = info.format.id.ok_or_else(unknown)?;
+        let shape = info.shape.iter().map(|&n| n as u64).collect();
+        rows.push(TableRow { name: info.name.clone(), shape, id, offset });
+        offset = info
+            .size()?
+            .checked_next_multiple_of(alignment)
+            .and_then(|size| offset.checked_add(size))
+            .ok_or_else(|| info.overflow())?;
+    }
+    Ok((encode(metadata, &rows, alignment as usize)?, alignment as usize))
+}
+
+/// The bytes of a header, padded.
+pub(super) fn encode(metadata: &Metadata, table: &[TableRow], alignment: usize) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    out.extend(MAGIC);
+    out.extend(3u32.to_le_bytes());
+    out.extend((table.len() as u64).to_le_bytes());
+    out.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata.iter() {
+        put_name(&mut out, key)?;
+        put_value(&mut out, value);
+    }
+    let mut names = std::collections::HashSet::new();
+    for TableRow { name, shape, id, offset } in table {
+        if !names.insert(name) {
+            return Err(Error::duplicate(in_tensor(name)));
+        }
+        check_dimensions(name, shape.len())?;
+        put_name(&mut out, name)?;
+        out.extend((shape.len() as u32).to_le_bytes());
+        for n in shape.iter().rev() {
+            out.extend(n.to_le_bytes());
+        }
+        out.extend(id.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+    }
+    out.resize(out.len().next_multiple_of(alignment), 0);
+    Ok(out)
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) -> Result<()> {

@@ -7,6 +7,7 @@ mod expansion;
 mod overrides;
 mod slow;
 pub(super) mod to_gguf;
+mod write;
 
 use crate::tokenizer::bpe::Bpe;
 use crate::tokenizer::charsmap::Charsmap;

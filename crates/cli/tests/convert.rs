@@ -1,0 +1,157 @@
+//! `trine convert`, `split`, `merge`, `diff` and `edit`.
+#![cfg(unix)]
+
+mod common;
+
+use common::{golden, llama, run, trine, trine_with};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use trine_tensor::File;
+
+fn done(args: &[&str]) -> common::Ran {
+    let ran = trine_with(args);
+    assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.out, ran.err);
+    ran
+}
+
+#[test]
+fn a_folder_becomes_a_file_that_answers_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let source = golden("qwen3").display().to_string();
+    let plan = done(&["convert", &source, &at("a.gguf"), "--dry-run", "--json"]).json();
+    assert_eq!(plan["tensors"].as_array().unwrap().len(), 25);
+    assert_eq!(plan["tensors"][0]["name"], "token_embd.weight");
+    assert!(!Path::new(&at("a.gguf")).exists());
+    let text = done(&["convert", &source, &at("a.gguf"), "--dry-run", "--to", "q8_0"]).out;
+    assert!(text.contains("token_embd.weight") && text.contains("Q8_0"), "{text}");
+    let report = done(&["convert", &source, &at("a.gguf"), "--json"]).json();
+    assert_eq!(report["bytes_after"], plan["bytes_after"]);
+    let again = trine_with(&["convert", &source, &at("a.gguf")]);
+    assert!(again.code == 2 && again.err.contains("--force replaces it"), "{}", again.err);
+    let answer =
+        |model: &str| done(&["run", model, "Once upon", "--raw", "--max-tokens", "20", "--temperature", "0"]).out;
+    assert_eq!(answer(&source), answer(&at("a.gguf")));
+    // Formats in the same pass, as quantize makes them of the file.
+    done(&["convert", &source, &at("b.gguf"), "--format", "q8_0"]);
+    done(&["quantize", &source, &at("c.gguf"), "--to", "q8_0"]);
+    done(&["quantize", &at("a.gguf"), &at("d.gguf"), "--format", "q8_0"]);
+    let bytes = |name: &str| std::fs::read(at(name)).unwrap();
+    assert!(bytes("b.gguf") == bytes("c.gguf"));
+    let same = done(&["diff", &at("b.gguf"), &at("d.gguf"), "--json"]).json();
+    assert_eq!(same["tensors"].as_array().unwrap().iter().filter(|tensor| tensor["max_abs"] != 0.0).count(), 0);
+}
+
+#[test]
+fn parts_of_a_model_are_merged_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let split = done(&["split", &llama(), &at("part.gguf"), "--shard-size", "40KB", "--json"]).json();
+    let files = split["files"].as_array().unwrap();
+    assert!(files.len() > 2 && files[0].as_str().unwrap().contains("part-00001-of-0000"), "{files:?}");
+    done(&["merge", files[1].as_str().unwrap(), &at("whole.gguf")]);
+    assert!(done(&["diff", &llama(), &at("whole.gguf")]).out.contains("the same model"));
+    std::fs::remove_file(files[2].as_str().unwrap()).unwrap();
+    let missing = trine_with(&["merge", files[0].as_str().unwrap(), &at("b.gguf")]);
+    assert!(missing.code != 0 && !Path::new(&at("b.gguf")).exists(), "{}", missing.err);
+}
+
+#[test]
+fn keys_are_changed_and_a_model_stays_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::copy(llama(), &path).unwrap();
+    let model = path.display().to_string();
+    let edit = |more: &[&str]| trine_with(&[&["edit", &model], more].concat());
+    let key = |key: &str| File::open(&path).unwrap().metadata().get(key).cloned();
+    let weights = || File::open(&path).unwrap().tensors().map(|view| view.bytes.to_vec()).collect::<Vec<_>>();
+    let before = weights();
+    let name = match key("general.name") {
+        Some(trine_tensor::Value::String(name)) => name,
+        other => panic!("{other:?}"),
+    };
+    let same_length = "x".repeat(name.len());
+    let in_place = edit(&["--set", &format!("general.name={same_length}"), "--json"]);
+    assert_eq!(in_place.json()["how"], "header changed in place", "{}", in_place.err);
+    assert_eq!(key("general.name"), Some(same_length.into()));
+    let template = folder.path().join("template.jinja");
+    std::fs::write(&template, "{% for message in messages %}{{ message.content }}{% endfor %}".repeat(3)).unwrap();
+    let anew = edit(&["--chat-template", &template.display().to_string(), "--json"]);
+    assert_eq!(anew.json()["how"], "written anew", "{}", anew.err);
+    assert!(key("tokenizer.chat_template").is_some());
+    assert_eq!(edit(&["--remove", "tokenizer.chat_template", "--set", "general.author=me"]).code, 0);
+    assert_eq!((key("tokenizer.chat_template"), key("general.author")), (None, Some("me".into())));
+    assert!(weights() == before);
+    // What is no model any more is not written.
+    let bytes = std::fs::read(&path).unwrap();
+    for (args, expected) in [
+        (&["--set", "llama.block_count=7"][..], "blk.2."),
+        (&["--set", "llama.block_count=many"], "of the type that the key has"),
+        (&["--set", "general.alignment=64"], "by which tensors are aligned"),
+        (&["--set", "general.name"], "expected KEY=VALUE"),
+        (&["--remove", "no.such.key"], "no.such.key"),
+        (&[], "expected a change"),
+    ] {
+        let ran = edit(args);
+        assert!(ran.code != 0 && ran.err.contains(expected), "{args:?}: {}", ran.err);
+        assert!(std::fs::read(&path).unwrap() == bytes, "{args:?}");
+    }
+}
+
+/// Whatever moment it is killed at, the old file or the new one is there, whole.
+#[test]
+fn a_killed_conversion_leaves_no_broken_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::copy(llama(), at("old.gguf")).unwrap();
+    let old = std::fs::read(llama()).unwrap();
+    let started = std::time::Instant::now();
+    done(&["quantize", trine::EMBEDDED, &at("whole.gguf"), "--format", "iq4_nl"]);
+    let whole = started.elapsed();
+    let new = std::fs::read(at("whole.gguf")).unwrap();
+    for i in 0..5 {
+        let args = ["quantize", trine::EMBEDDED, &at("old.gguf"), "--format", "iq4_nl", "--force"];
+        let mut child = trine().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(2 * i + 1) / 10.0));
+        // SIGKILL.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = std::fs::read(at("old.gguf")).unwrap();
+        assert!(found == old || found == new, "killed after {i} tenths: {} bytes", found.len());
+        std::fs::write(at("old.gguf"), &old).unwrap();
+    }
+    // What was left is removed by the next.
+    done(&["quantize", trine::EMBEDDED, &at("old.gguf"), "--format", "iq4_nl", "--force"]);
+    let left = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "old.gguf" && name != "whole.gguf");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error_and_the_old_file_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&disk).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no small disk can be mounted here");
+        return;
+    }
+    let target = disk.join("model.gguf");
+    std::fs::copy(llama(), &target).unwrap();
+    let ran = run(trine().args(["quantize", trine::EMBEDDED]).arg(&target).args(["--format", "q8_0", "--force"]), "");
+    let (found, left) = (std::fs::read(&target).unwrap(), std::fs::read_dir(&disk).unwrap().count());
+    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmounted.success());
+    assert!(
+        ran.code == 1 && ran.err.contains("model.gguf") && ran.err.contains("No space left"),
+        "{} {}",
+        ran.code,
+        ran.err
+    );
+    assert!(found == std::fs::read(llama()).unwrap());
+    assert_eq!(left, 1, "a temporary file is left");
+}

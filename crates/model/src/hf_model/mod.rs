@@ -1,0 +1,264 @@
+//! Any model that can be opened, as a Hugging Face folder has it.
+
+mod config;
+
+use crate::slice::{floats, rows_of_groups, transpose};
+use crate::{Error, GgufModel, Result};
+use config::{Source, is_bit_linear, model_types};
+use serde_json::{Map, Value};
+use trine_tensor::format::{BF16, F16, F32, U8};
+use trine_tensor::{Format, TensorInfo, View};
+
+/// A model as a Hugging Face folder has it: `config.json`, and tensors by their names there.
+pub struct HfModel<'a> {
+    model: &'a GgufModel<'a>,
+    configs: Vec<Map<String, Value>>,
+    tensors: Vec<TensorInfo>,
+    parts: Vec<Part>,
+    /// Whether linear layers round their inputs as BitNet's: in GGUF, those of all models with ternary weights do.
+    bit_linear: bool,
+}
+
+/// What a tensor is made of: indices of tensors of the [`GgufModel`].
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Whole(usize),
+    /// One of the first dimension, an expert or a head.
+    Nth(usize, usize),
+    /// The rows of two matrices of each expert, one after another.
+    GateUp(usize, usize),
+    /// The up-projections of compressed keys and values.
+    Mla(usize, usize),
+    /// Trits, four to a byte, and their scale.
+    Packed(usize),
+    Scale(usize),
+}
+
+impl<'a> HfModel<'a> {
+    /// Names the tensors of `model` as folders do. Matrices in `format`, or as they are where they are floats and there is none: others become
+    /// bfloat16. BitNet's are packed.
+    ///
+    /// # Errors
+    /// When transformers has no such model.
+    pub fn of(model: &'a GgufModel<'a>, format: Option<&'static Format>) -> Result<HfModel<'a>> {
+        let spec = model.spec();
+        let inexpressible = |what: String| Error::bad("general.architecture", "one that a folder can hold", what);
+        let types = model_types(model);
+        if types.is_empty() || spec.arch.encoder {
+            return Err(inexpressible(spec.arch.name().to_owned()));
+        }
+        let ternary = model.tensors().iter().any(|info| info.format.ternary);
+        let bit_linear = spec.bit_linear || ternary;
+        let mut hf = HfModel { model, configs: Vec::new(), tensors: Vec::new(), parts: Vec::new(), bit_linear };
+        let mut rotations = Vec::new();
+        for (i, info) in model.tensors().iter().enumerate() {
+            if info.name.starts_with("rope_f") {
+                rotations.push(model.read(i)?);
+            } else {
+                hf.add(i, info, format)
+                    .ok_or_else(|| inexpressible(format!("{}, with {}", spec.arch.name(), info.name)))?;
+            }
+        }
+        let names: Vec<String> = hf.tensors.iter().map(|info| info.name.clone()).collect();
+        let source = Source { spec, metadata: model.metadata(), names: &names, rotations: &rotations, bit_linear };
+        let dtype =
+            match hf.tensors.iter().find(|info| info.shape.len() > 1 && info.format != &U8).map(|info| info.format) {
+                Some(format) if format == &F16 => "float16",
+                Some(format) if format == &BF16 => "bfloat16",
+                _ => "float32",
+            };
+        for model_type in types {
+            hf.configs.push(source.config(model_type, dtype)?);
+        }
+        Ok(hf)
+    }
+
+    /// Adds what a tensor becomes; `None` if that is not known.
+    fn add(&mut self, i: usize, info: &TensorInfo, format: Option<&'static Format>) -> Option<()> {
+        let (spec, arch) = (self.model.spec(), self.model.spec().arch);
+        let usual = arch.usual_name(&info.name);
+        let float = |found: &'static Format| match format {
+            _ if info.shape.len() < 2 => &F32,
+            Some(format) => format,
+            None if [&F32, &F16, &BF16].contains(&found) => found,
+            None => &BF16,
+        };
+        let mut push = |name: String, format, shape: Vec<usize>, part| {
+            self.tensors.push(TensorInfo { name, format, shape });
+            self.parts.push(part);
+        };
+        let place = |part: &str| {
+            let layer = usual.strip_prefix("blk.")?.split_once('.')?.0;
+            self.model.tensors().iter().position(|info| info.name == format!("blk.{layer}.{part}"))
+        };
+        let part = usual.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or("", |(_, part)| part);
+        if let Some(rule) = arch.hf_rules.iter().find(|rule| rule.part == part) {
+            let layer = usual.strip_prefix("blk.")?.split_once('.')?.0;
+            let from = rule.from.replace("{}", layer);
+            if let Some((before, after)) = from.split_once(".norms.0.") {
+                for head in 0..info.shape[0] {
+                    let name = format!("{before}.norms.{head}.{after}");
+                    push(name, &F32, info.shape[1..].to_vec(), Part::Nth(i, head));
+                }
+            } else if part == "ffn_gate_exps.weight" && from.ends_with("input_linear.weight") {
+                let shape = vec![info.shape[0], 2 * info.shape[1], info.shape[2]];
+                push(from, float(info.format), shape, Part::GateUp(i, place("ffn_up_exps.weight")?));
+            } else if part != "ffn_up_exps.weight" || !from.ends_with("input_linear.weight") {
+                return None;
+            }
+            return Some(());
+        }
+        match (part, arch.hf_name(&usual)) {
+            ("attn_k_b.weight", _) => {
+                let name = arch.hf_name(&usual.replace("attn_k_b", "attn_kv_b"))?;
+                let mla = spec.mla?;
+                let rows = spec.n_heads * (mla.qk_nope_head_dim + mla.v_head_dim);
+                push(name, float(info.format), vec![rows, mla.kv_lora_rank], Part::Mla(i, place("attn_v_b.weight")?));
+            }
+            ("attn_v_b.weight", _) => {}
+            (_, Some(name)) if self.bit_linear && is_bit_linear(&usual) && info.shape[0].is_multiple_of(4) => {
+                push(name.clone(), &U8, vec![info.shape[0] / 4, info.shape[1]], Part::Packed(i));
+                push(format!("{name}_scale"), &F32, vec![1], Part::Scale(i));
+            }
+            (_, Some(name)) if name.contains("[]") => {
+                for expert in 0..info.shape[0] {
+                    let name = name.replace("[]", &expert.to_string());
+                    push(name, float(info.format), info.shape[1..].to_vec(), Part::Nth(i, expert));
+                }
+            }
+            (_, Some(name)) => {
+                let mut shape = info.shape.clone();
+                if arch.hf_transposed && usual.starts_with("blk.") && shape.len() == 2 {
+                    shape.swap(0, 1);
+                }
+                push(name, float(info.format), shape, Part::Whole(i));
+            }
+            (_, None) => return None,
+        }
+        Some(())
+    }
+
+    /// What `config.json` may be: for each class of transformers that has such models, one.
+    pub fn configs(&self) -> &[Map<String, Value>] {
+        &self.configs
+    }
+
+    /// The tensors of the folder.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// Reads a tensor by its index in [`HfModel::tensors`]. Its format may be another than the one there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such tensor.
+    pub fn read(&self, i: usize) -> Result<View> {
+        let (arch, info) = (self.model.spec().arch, &self.tensors[i]);
+        let mut view = match self.parts[i] {
+            Part::Whole(i) => {
+                let view = self.model.read(i)?;
+                if arch.hf_transposed && view.name.starts_with("blk.") && view.shape.len() == 2 {
+                    transpose(&plain(view)?)?
+                } else if arch.hf_qkv_by_head && view.name.contains("attn_qkv") {
+                    self.group_qkv(&view)?
+                } else if arch.hf_norm_offset != 0.0 && view.name.ends_with("_norm.weight") {
+                    let weights: Vec<f32> = view.decode().iter().map(|weight| weight - arch.hf_norm_offset).collect();
+                    View::new(view.name, &F32, view.shape, F32.encode(&weights))?
+                } else {
+                    self.model.in_halves(view)?
+                }
+            }
+            Part::Nth(i, n) => {
+                let view = self.model.read(i)?;
+                let size = (view.bytes.len() - view.format.tail) / view.shape[0];
+                let bytes = view.bytes.slice(n * size..(n + 1) * size);
+                view.with(info.shape.clone(), bytes)?
+            }
+            Part::GateUp(gate, up) => {
+                let (gate, up) = (self.model.read(gate)?, self.model.read(up)?);
+                let (gate, up) = if gate.format == up.format { (gate, up) } else { (floats(&gate)?, floats(&up)?) };
+                let size = gate.bytes.len() / gate.shape[0];
+                let each = gate.bytes.chunks_exact(size).zip(up.bytes.chunks_exact(size));
+                let bytes: Vec<u8> = each.flat_map(|(gate, up)| [gate, up].concat()).collect();
+                gate.with(info.shape.clone(), bytes)?
+            }
+            Part::Mla(k, v) => {
+                let (k, v) = (plain(self.model.read(k)?)?, plain(self.model.read(v)?)?);
+                let k = transpose(&k)?;
+                let (k, v) = if k.format == v.format { (k, v) } else { (floats(&k)?, floats(&v)?) };
+                let heads = k.shape[0];
+                let [k_size, v_size] = [&k, &v].map(|view| view.bytes.len() / heads);
+                let each = k.bytes.chunks_exact(k_size).zip(v.bytes.chunks_exact(v_size));
+                let bytes: Vec<u8> = each.flat_map(|(k, v)| [k, v].concat()).collect();
+                k.with(info.shape.clone(), bytes)?
+            }
+            Part::Packed(i) => packed(&self.model.in_halves(self.model.read(i)?)?)?,
+            Part::Scale(i) => {
+                let view = self.model.read(i)?;
+                let scale = view.decode().iter().fold(0f32, |most, weight| most.max(weight.abs()));
+                View::new(view.name, &F32, vec![1], F32.encode(&[scale]))?
+            }
+        };
+        view.name.clone_from(&info.name);
+        view.shape.clone_from(&info.shape);
+        Ok(view)
+    }
+
+    /// Queries, keys and values of each KV head together.
+    fn group_qkv(&self, view: &View) -> Result<View> {
+        let spec = self.model.spec();
+        let (heads, group) = (spec.n_kv_heads, spec.n_heads / spec.n_kv_heads);
+        let matrix = View::new(
+            &*view.name,
+            view.format,
+            vec![view.bytes.len() / view.format.bytes * view.format.block / row(view), row(view)],
+            view.bytes.clone(),
+        )?;
+        let [q, kv] = [spec.n_heads * spec.head_dim, heads * spec.head_dim];
+        let part = |range| rows_of_groups(&matrix, q + 2 * kv, range);
+        let (q, k, v) = (part(0..q)?, part(q..q + kv)?, part(q + kv..q + 2 * kv)?);
+        let size = k.bytes.len() / heads;
+        let bytes: Vec<u8> = (0..heads)
+            .flat_map(|head| {
+                let q = &q.bytes[head * group * size..(head + 1) * group * size];
+                [q, &k.bytes[head * size..][..size], &v.bytes[head * size..][..size]].concat()
+            })
+            .collect();
+        Ok(view.with(view.shape.clone(), bytes)?)
+    }
+}
+
+/// Weights in a row; those of a vector are rows of their own.
+fn row(view: &View) -> usize {
+    if view.shape.len() == 1 { 1 } else { view.cols() }
+}
+
+/// A tensor whose elements can be moved: not of blocks.
+fn plain(view: View) -> Result<View> {
+    if view.format.block == 1 { Ok(view) } else { floats(&view) }
+}
+
+/// Four rows of trits in a byte: a row of each quarter, as transformers packs BitNet's.
+fn packed(view: &View) -> Result<View> {
+    let weights = view.decode();
+    let scale = weights.iter().fold(0f32, |most, weight| most.max(weight.abs()));
+    let quarter = weights.len() / 4;
+    let code = |weight: f32| {
+        if weight == 0.0 {
+            1u8
+        } else if weight > 0.0 {
+            2
+        } else {
+            0
+        }
+    };
+    if let Some(&found) = weights.iter().find(|weight| **weight != 0.0 && weight.abs() != scale) {
+        return Err(Error::BadWeight { tensor: view.name.clone(), expected: "ternary weights of one scale", found });
+    }
+    let bytes: Vec<u8> =
+        (0..quarter).map(|i| (0..4).fold(0, |byte, j| byte | code(weights[j * quarter + i]) << (2 * j))).collect();
+    Ok(View::new(&*view.name, &U8, vec![view.rows() / 4, view.cols()], bytes)?)
+}
