@@ -259,7 +259,7 @@ pub fn create(path: impl AsRef<Path>, tensors: Vec<TensorInfo>) -> Result<Writer
 pub fn create_shards(folder: &Path, tensors: Vec<TensorInfo>, max: u64) -> Result<ShardedWriter> {
     let groups = gguf::groups(&tensors, max).map_err(|e| e.at(folder))?;
     if groups.len() < 2 {
-        return Ok(ShardedWriter::new(vec![(create(folder.join("model.safetensors"), tensors)?, usize::MAX)]));
+        return Ok(ShardedWriter::new(vec![(create(folder.join("model.safetensors"), tensors)?, usize::MAX)], None));
     }
     let (mut writers, mut weight_map, mut total) = (Vec::new(), serde_json::Map::new(), 0);
     let count = groups.len();
