@@ -107,7 +107,7 @@ impl Random {
 
     /// Weights that the format encoded, some blocks of them again and again: encoders search.
     fn weights(&mut self, format: &'static Format, rows: usize, cols: usize) -> trine_tensor::Result<Vec<u8>> {
-        if format.ternary {
+        if format.ternary || format.head() > 0 {
             let weights: Vec<f32> = self.floats(rows * cols).iter().map(|w| w.round() * 0.7).collect();
             return TensorInfo { name: String::new(), format, shape: vec![rows, cols] }.encode(&weights);
         }

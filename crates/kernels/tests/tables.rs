@@ -33,7 +33,7 @@ fn product_in(executor: &mut CpuExecutor, w: Matrix, x: &[f32], layout: Activati
 /// Random weights, encoded in a format.
 fn weights(format: &'static Format, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
     let count = rows * cols;
-    if format.ternary {
+    if format.ternary || format.head() > 0 {
         // Blocks without weights, and rows with another scale.
         let mut w = random.floats(count);
         w.iter_mut().enumerate().for_each(|(i, w)| {

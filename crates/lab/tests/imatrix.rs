@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use trine_backend::{CacheType, Observer};
 use trine_lab::imatrix::{Entry, Error, Imatrix, ImatrixFormat, ImatrixOptions, collect};
-use trine_model::{DeviceOptions, ModelOptions, load};
-use trine_tensor::format::F32;
+use trine_lab::quantize::{Recipe, Target, plan, write};
+use trine_model::{DeviceOptions, GgufModel, ModelOptions, load};
+use trine_tensor::format::{F32, Q4_0};
 use trine_tensor::{File, Metadata, TensorInfo, View, gguf};
 
 fn golden(name: &str) -> File {
@@ -174,4 +176,49 @@ fn what_does_not_belong_to_a_model_is_refused() {
     gguf::write(&path, &metadata, &[half]).unwrap();
     assert!(Imatrix::read(&path).unwrap_err().to_string().contains("a.counts"));
     assert!(matches!(measured(&file, &ids(15), 512), Err(Error::TooShort { context: 16, tokens: 15 })));
+}
+
+/// Each expert's rows are encoded with the importance of its own columns, however many pieces that takes.
+#[test]
+fn what_matters_is_kept_best() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["llama", "mixtral"] {
+        let file = golden(name);
+        let mut imatrix = measured(&file, &ids(48), 512).unwrap();
+        // The first half of all columns of every second part counts a thousand times as much.
+        for entry in imatrix.entries.values_mut() {
+            let cols = entry.sums.len() / entry.counts.len();
+            entry.counts.fill(1.0);
+            for (i, sum) in entry.sums.iter_mut().enumerate() {
+                let heavy = (i % cols < cols / 2) == (i / cols % 2 == 0);
+                *sum = if heavy { 1000.0 } else { 1.0 };
+            }
+        }
+        let model = GgufModel::open(&file, None).unwrap();
+        let written = |imatrix: Option<Arc<Imatrix>>, name: &str| {
+            let path = folder.path().join(name);
+            let recipe = Recipe { target: Some(Target::Format(&Q4_0)), imatrix, ..Recipe::default() };
+            write(&model, &plan(&model, &recipe).unwrap(), &path, &mut |_| ControlFlow::Continue(())).unwrap();
+            File::open(path).unwrap()
+        };
+        let (plain, weighted) =
+            (written(None, "plain.gguf"), written(Some(Arc::new(imatrix.clone())), "weighted.gguf"));
+        let mut better = 0;
+        for (tensor, entry) in &imatrix.entries {
+            let (view, importance) = (file.view(tensor).unwrap(), entry.importance());
+            let rows = view.rows() / entry.counts.len();
+            let error = |other: &File| {
+                let (a, b) = (view.decode(), other.view(tensor).unwrap().decode());
+                let errors = a.iter().zip(&b).enumerate().map(|(i, (a, b))| {
+                    let (row, col) = (i / view.cols(), i % view.cols());
+                    f64::from(importance[row / rows * view.cols() + col] * (a - b).powi(2))
+                });
+                errors.sum::<f64>()
+            };
+            let [before, after] = [error(&plain), error(&weighted)];
+            assert!(after <= 1.02 * before, "{name}: {tensor}: {after} {before}");
+            better += usize::from(after < 0.9 * before);
+        }
+        assert!(2 * better > imatrix.entries.len(), "{name}: {better} of {}", imatrix.entries.len());
+    }
 }

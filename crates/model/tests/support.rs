@@ -38,6 +38,7 @@ const DESCRIBED: [(&str, &str); 13] = [
 
 fn formats(out: &mut String) {
     let golden = File::open(root().join("golden/formats.safetensors")).unwrap();
+    let ik = File::open(root().join("golden/iqk.safetensors")).unwrap();
     writeln!(
         out,
         "| format | GGUF number | bits per weight | `quantize` writes | products | decoding checked against |"
@@ -56,6 +57,7 @@ fn formats(out: &mut String) {
             name => match DESCRIBED.iter().find(|(described, _)| *described == name) {
                 Some((_, with)) => with,
                 None if golden.contains(&format!("{name}.bytes")) => "PyPI gguf, bit for bit",
+                None if ik.contains(&format!("{name}.bytes")) => "ik_llama.cpp, bit for bit",
                 None => "nothing yet",
             },
         };

@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::imatrix::Imatrix;
+use trine_kernels::tables;
 use trine_tensor::{Format, TensorInfo, View, format::Layout};
 
 /// Weights of a piece of work.
@@ -45,8 +46,9 @@ pub fn encoded(view: &View, format: &'static Format, importance: Option<&[f32]>)
     std::thread::scope(|scope| {
         for pieces in pieces.chunks_mut(share) {
             scope.spawn(move || {
+                let table = tables().next().expect("the scalar table is always there");
                 pieces.iter_mut().for_each(|(weights, bytes, importance)| {
-                    (format.encode)(weights, *importance, bytes);
+                    table.encode(format, weights, *importance, bytes);
                 });
             });
         }

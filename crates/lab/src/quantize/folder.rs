@@ -57,7 +57,7 @@ pub fn write_folder(
             match info.format == &U8 {
                 // Packed already.
                 true => writer.tensor(&view.bytes)?,
-                false => pool.rewrite(view, info, size, &mut writer)?,
+                false => pool.rewrite(view, None, info, size, &mut writer)?,
             }
         }
         pool.next(0, model)

@@ -1,6 +1,7 @@
 //! Writes a model as a GGUF file, tensor by tensor: pieces of rows are decoded, encoded and checked by threads that live as long as the run,
 //! and written in order. What is in memory is one tensor as it is read, and a few pieces for each thread.
 
+use super::encode::importance_of;
 use super::guard::ternarized;
 use super::{Error, Plan};
 use crate::receipt::{Provenance, SigningKey, hash_together};
@@ -95,7 +96,8 @@ fn tensors(
             pool.next(tensor.bytes_before, model)?;
             let view = model.read(i)?;
             let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
-            pool.rewrite(view, &tensor.info, tensor.bytes_before, writer)?;
+            let importance = importance_of(plan.imatrix.as_deref(), &tensor.info.name);
+            pool.rewrite(view, importance, &tensor.info, tensor.bytes_before, writer)?;
         }
         pool.next(0, model)
     })
@@ -123,6 +125,26 @@ pub(super) fn pooled(
 struct Task {
     view: View,
     work: Work,
+    /// How much each column matters, `[experts, cols]` or `[cols]`.
+    importance: Option<Vec<f32>>,
+}
+
+impl Task {
+    fn new(view: View, work: Work) -> Task {
+        Task { view, work, importance: None }
+    }
+
+    /// Rows that have the same importance.
+    fn rows_alike(&self) -> usize {
+        let parts = self.importance.as_ref().map_or(1, |importance| importance.len() / self.view.cols());
+        self.view.rows() / parts
+    }
+
+    /// How much the columns of these rows matter.
+    fn importance_of(&self, rows: &Range<usize>) -> Option<&[f32]> {
+        let cols = self.view.cols();
+        Some(&self.importance.as_ref()?[rows.start / self.rows_alike() * cols..][..cols])
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -209,7 +231,7 @@ impl Scratch {
                         let rows = weights.chunks_exact(cols).zip(job.out.chunks_exact_mut(stride));
                         rows.for_each(|(weights, out)| table.encode(format, weights, None, out));
                     }
-                    _ => table.encode(format, &self.weights, None, &mut job.out),
+                    _ => table.encode(format, &self.weights, job.task.importance_of(&rows), &mut job.out),
                 }
                 *encoded = skip..skip + size;
                 let (bytes, tail) = job.out[skip..].split_at(size);
@@ -277,6 +299,7 @@ impl Pool<'_> {
     pub fn rewrite(
         &mut self,
         view: View,
+        importance: Option<Vec<f32>>,
         info: &TensorInfo,
         size: u64,
         writer: &mut ShardedWriter,
@@ -287,7 +310,7 @@ impl Pool<'_> {
             let mut rest: Bytes = bytes;
             let view = view.by_rows();
             let stride = rest.len() / view.rows();
-            self.run(Task { view, work: Work::Check }, size, &mut |rows, _| {
+            self.run(Task::new(view, Work::Check), size, &mut |rows, _| {
                 Ok(writer.part(&rest.split_to(rows.len() * stride))?)
             })?;
             writer.part(&rest)?;
@@ -297,9 +320,10 @@ impl Pool<'_> {
         let by_rows = format.matrix_layout().map_or(format, |layout| layout.rows);
         let scale = match by_rows.tail {
             0 => None,
-            _ => Some(self.run(Task { view: view.clone(), work: Work::Measure }, 0, &mut |_, _| Ok(()))?.largest()),
+            _ => Some(self.run(Task::new(view.clone(), Work::Measure), 0, &mut |_, _| Ok(()))?.largest()),
         };
-        let task = Task { view, work: Work::Encode(by_rows, scale) };
+        let task =
+            Task { view, work: Work::Encode(by_rows, scale), importance: importance.filter(|_| scale.is_none()) };
         // The scale of a tensor as its format writes it.
         let tail = scale.map_or(Vec::new(), |scale| {
             let mut block = vec![0.0; by_rows.block];
@@ -331,7 +355,11 @@ impl Pool<'_> {
 
     /// Does a task in pieces. `take` gets the rows of each and what they became, in order.
     fn run(&mut self, task: Task, size: u64, take: &mut Take) -> Result<Loss, Error> {
-        let (rows, each) = (task.view.rows(), (PIECE / task.view.cols()).max(1));
+        let (rows, alike) = (task.view.rows(), task.rows_alike());
+        // Pieces of equal size, none of which has rows of two experts.
+        let most = (PIECE / task.view.cols()).clamp(1, alike);
+        let each =
+            if alike == rows { most } else { (1..=most).rev().find(|each| alike.is_multiple_of(*each)).unwrap_or(1) };
         let task = Arc::new(task);
         let mut ahead = (0..rows.div_ceil(each)).map(|i| i * each..rows.min((i + 1) * each));
         let mut pieces: VecDeque<Option<Done>> = VecDeque::new();

@@ -12,6 +12,17 @@ use super::{Format, Layout, bounded, f16_at, inverse, q4_0, to_f16};
 /// What codes of 4 bits mean.
 pub const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
+/// The levels as floats.
+pub(super) const FLOATS: [f32; 16] = {
+    let mut floats = [0.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        floats[i] = LEVELS[i] as f32;
+        i += 1;
+    }
+    floats
+};
+
 /// 4 bits of an uneven table, and a scale per 32 weights.
 pub static IQ4_NL: Format = Format {
     name: "IQ4_NL",
@@ -64,7 +75,7 @@ fn unpack(codes: &[u8], scale: f32, out: &mut [f32; 32]) {
 #[inline(always)]
 pub(super) fn encode_nl(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     for (n, (weights, out)) in weights.chunks(LANES * 32).zip(out.chunks_mut(LANES * 18)).enumerate() {
-        let scales = Parts::<32>::new(weights, importance, n * LANES * 32).levels(&LEVELS);
+        let scales = Parts::<32>::new(weights, importance, n * LANES * 32).levels(&FLOATS).0;
         let blocks = weights.as_chunks().0.iter().zip(out.as_chunks_mut::<18>().0);
         for ((block, out), d) in blocks.zip(scales.map(to_f16)) {
             out[..2].copy_from_slice(&d.to_le_bytes());
@@ -78,7 +89,7 @@ pub(super) fn encode_nl(weights: &[f32], importance: Option<&[f32]>, out: &mut [
 pub(super) fn encode_xs(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     for (n, (pair, out)) in weights.chunks(2 * 256).zip(out.chunks_mut(2 * 136)).enumerate() {
         let parts = Parts::<32>::new(pair, importance, n * 2 * 256);
-        let fits = parts.levels(&LEVELS);
+        let fits = parts.levels(&FLOATS).0;
         for (n, (block, out)) in pair.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<136>().0).enumerate() {
             let fits = &fits[8 * n..8 * n + 8];
             let d = to_f16(search::scale(fits, &parts.totals[8 * n..8 * n + 8], -32.0, 31.0));
@@ -101,7 +112,7 @@ fn pack(weights: &[f32; 32], scale: f32, codes: &mut [u8]) {
     let inverse = inverse(scale);
     let mut nearest = [0; 32];
     for (code, &w) in nearest.iter_mut().zip(weights) {
-        *code = search::nearest(bounded(w) * inverse, &LEVELS).0;
+        *code = search::nearest(bounded(w) * inverse, &FLOATS).0;
     }
     q4_0::pack(&nearest, codes);
 }

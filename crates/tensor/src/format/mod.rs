@@ -17,6 +17,7 @@ mod iq2;
 mod iq3;
 mod iq4;
 mod iq_bn;
+mod iqk;
 pub(crate) mod layout;
 mod loss;
 mod number;
@@ -49,6 +50,7 @@ pub use iq1::{IQ1_M, IQ1_S};
 pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
 pub use iq3::{IQ3_S, IQ3_XXS};
 pub use iq4::{IQ4_NL, IQ4_XS, LEVELS as IQ4_LEVELS};
+pub use iqk::{IQ2_K, IQ3_K, IQ4_K, IQ4_KS, IQ5_K, IQ6_K};
 pub use layout::{Layout, MatrixLayout, TiledShape};
 pub use loss::Loss;
 pub use number::{BF16, BOOL, F8_E4M3, F8_E5M2, F16, F32, F64, I8, I16, I32, I64, U8};
@@ -76,6 +78,7 @@ pub static FORMATS: &[&Format] = &[
     &Q8_0, &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_1,
     &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, &Q8_K,
     &IQ4_NL, &IQ4_XS, &IQ3_S, &IQ3_XXS, &IQ2_S, &IQ2_XS, &IQ2_XXS, &IQ1_M, &IQ1_S,
+    &IQ2_K, &IQ3_K, &IQ4_K, &IQ4_KS, &IQ5_K, &IQ6_K,
     &MXFP4, &NVFP4,
     &Q1_0, &Q2_0, &Q2_0_128,
     &TQ1_0, &TQ2_0, &I2_S, &I2_S_ARM, &I2_S_ROWS, &TL1, &TL2, &IQ1_BN, &IQ2_BN, &IQ2_BN_R4,
@@ -143,6 +146,12 @@ static FILE_TYPES: &[(&str, u32)] = &[
     ("TL1", 38),
     ("TL2", 39),
     ("I2_S", 40),
+    ("IQ2_K", 138),
+    ("IQ3_K", 139),
+    ("IQ4_K", 140),
+    ("IQ5_K", 141),
+    ("IQ6_K", 142),
+    ("IQ4_KS", 145),
     ("I2_S_ARM", 40),
     ("I2_S_ROWS", 40),
 ];

@@ -132,16 +132,17 @@ impl<const N: usize> Parts<N> {
         best.scales(&units)
     }
 
-    /// The scales `d` that make `d * level` fit best, with one of ascending levels for each weight.
+    /// The scales `d` that make `d * level` fit best, with one of ascending levels for each weight, and by how much the squared errors of
+    /// parts fall with them.
     #[inline(always)]
-    pub fn levels(&self, levels: &[i8; 16]) -> Lanes {
+    pub fn levels(&self, levels: &[f32]) -> (Lanes, Lanes) {
         let units = self.largest();
         let inverses = units.map(inverse);
         let mut best = Best::default();
         // The largest weight is near the first level or near the last.
-        for end in [levels[0], levels[15]] {
+        for end in [levels[0], levels[levels.len() - 1]] {
             for step in -8..=8 {
-                let end = f32::from(end) * (1.0 + 0.02 * step as f32);
+                let end = end * (1.0 + 0.02 * step as f32);
                 let (mut wq, mut qq) = ([0.0; LANES], [0.0; LANES]);
                 for n in 0..N {
                     for lane in 0..LANES {
@@ -155,7 +156,11 @@ impl<const N: usize> Parts<N> {
                 best.update(&wq, &qq);
             }
         }
-        best.scales(&units)
+        let mut falls = [0.0; LANES];
+        for lane in 0..LANES {
+            falls[lane] = best.wq[lane] * best.wq[lane] / best.qq[lane];
+        }
+        (best.scales(&units), falls)
     }
 
     /// The scales `d` and offsets `m`, neither negative, that make `d * q - m` fit best, with codes `q` in `0..=high`.
@@ -332,12 +337,12 @@ pub(super) fn scale(scales: &[f32], totals: &[f32], low: f32, high: f32) -> f32 
 
 /// Which of ascending levels is nearest to `x`, and that level.
 #[inline(always)]
-pub(super) fn nearest(x: f32, levels: &[i8; 16]) -> (u8, f32) {
-    let (mut at, mut level) = (0, f32::from(levels[0]));
-    for n in 1..16 {
-        let above = 2.0 * x > f32::from(levels[n - 1]) + f32::from(levels[n]);
+pub(super) fn nearest(x: f32, levels: &[f32]) -> (u8, f32) {
+    let (mut at, mut level) = (0, levels[0]);
+    for pair in levels.windows(2) {
+        let above = 2.0 * x > pair[0] + pair[1];
         at += u8::from(above);
-        level = if above { f32::from(levels[n]) } else { level };
+        level = if above { pair[1] } else { level };
     }
     (at, level)
 }
