@@ -59,6 +59,9 @@ fn is_content(asked: &Asked) -> bool {
     asked.method == "GET" && (asked.at_cdn || asked.path.contains("/resolve/"))
 }
 
+/// A part of the error, and what is answered instead.
+type Lie = (&'static str, fn(&Asked, Reply) -> Reply);
+
 #[test]
 fn a_model_of_safetensors_is_laid_out_as_python_does() {
     let files = [
@@ -187,7 +190,7 @@ fn a_hub_without_ranges_sends_the_whole_file() {
 
 #[test]
 fn lies_about_ranges_and_lengths_are_found() {
-    let lies: [(&str, fn(&Asked, Reply) -> Reply); 6] = [
+    let lies: [Lie; 6] = [
         ("bytes 0-999/1000", |_, reply| reply.with("Content-Range", "bytes 1-999/1000")),
         ("bytes 0-999/1000", |_, reply| reply.with("Content-Range", "bytes 0-999/2000")),
         ("bytes 0-999/1000", |_, reply| reply.with("Content-Range", "junk")),
@@ -240,7 +243,7 @@ fn another_content_is_refused_and_removed() {
 
 #[test]
 fn headers_that_disagree_are_refused() {
-    let lies: [(&str, fn(&Asked, Reply) -> Reply); 5] = [
+    let lies: [Lie; 5] = [
         ("as listed", |asked, reply| if asked.method == "HEAD" { reply.with("X-Linked-Size", 5) } else { reply }),
         (
             "as listed",
