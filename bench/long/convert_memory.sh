@@ -1,18 +1,18 @@
 #!/bin/sh
 # Converts a folder of the shape of Llama 2 7B, whose weights are zeros that take no room on the disk, in a memory cgroup (version 1) of the bytes of the
 # largest tensor as it is read and as it is written, and 200 MB more.
-# usage, as root: bench/long/convert_memory.sh [format], from the root of the repository, after `cargo build --release`
+# usage, as root: bench/long/convert_memory.sh [format] [layers], from the root of the repository, after `cargo build --release`
 set -eu
 format=${1:-q4_k}
 trine=${TRINE:-target/release/trine}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/trine-XXXXXX")
 group=/sys/fs/cgroup/memory/trine-convert-$$
 trap 'rm -rf "$folder"; rmdir "$group" 2> /dev/null || true' EXIT
-python3 - "$folder" golden/models/llama <<'PYTHON'
+python3 - "$folder" golden/models/llama "${2:-32}" <<'PYTHON'
 import json, shutil, struct, sys
 from pathlib import Path
-folder, golden = map(Path, sys.argv[1:])
-hidden, inner, layers, vocab = 4096, 11008, 32, 32000
+folder, golden = map(Path, sys.argv[1:3])
+hidden, inner, layers, vocab = 4096, 11008, int(sys.argv[3]), 32000
 shapes = {"model.embed_tokens.weight": [vocab, hidden], "model.norm.weight": [hidden], "lm_head.weight": [vocab, hidden]}
 for i in range(layers):
     name = f"model.layers.{i}."
@@ -29,6 +29,8 @@ text = json.dumps(header).encode()
 text += b" " * (-len(text) % 64)
 with open(folder / "model.safetensors", "wb") as file:
     file.write(struct.pack("<Q", len(text)) + text)
+    # The head is not the embedding.
+    file.write(b"\x80\x3f")
     file.truncate(8 + len(text) + at)
 config = json.loads((golden / "config.json").read_text())
 config |= dict(hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, vocab_size=vocab, num_attention_heads=32, num_key_value_heads=32, head_dim=128)

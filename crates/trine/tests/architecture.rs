@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u32)] = &[
     ("tensor", 0),
     ("text", 0),
+    ("hub", 0),
     ("kernels", 1),
     ("backend", 1),
     ("model", 2),

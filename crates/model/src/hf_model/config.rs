@@ -52,8 +52,11 @@ pub(super) struct Source<'a> {
 /// The values of `model_type` of models that transformers has and that may be this one.
 pub(super) fn model_types(model: &GgufModel) -> Vec<&'static str> {
     let arch = model.spec().arch;
+    // Both compute the same but for the choice of experts, which V3 corrects by a bias.
+    let v3 = model.tensors().iter().any(|info| info.name.contains("exp_probs_b"));
     let named = ARCHS.iter().filter(|other| other.gguf == arch.gguf).flat_map(|arch| arch.hf).copied();
-    named.filter(|name| CLASSES.iter().any(|(known, _)| known == name)).collect()
+    let fits = |name: &&str| !name.starts_with("deepseek") || name.ends_with("v3") == v3;
+    named.filter(|name| CLASSES.iter().any(|(known, _)| known == name)).filter(fits).collect()
 }
 
 impl Source<'_> {
@@ -84,9 +87,10 @@ impl Source<'_> {
         put("architectures", json!([named.map(|(_, class)| class)]));
         for (hf, gguf) in COUNTS.iter().chain(NUMBERS).chain(FLAGS).filter(|(hf, _)| has(hf)) {
             match self.key(gguf) {
-                Some(value) => put(hf, value),
-                // What is not there is not computed, whatever the default is.
+                // What is not there is not computed, whatever the default is; transformers divides by zero.
+                Some(value) if hf.ends_with("softcapping") && value == 0.0 => put(hf, Value::Null),
                 None if hf.ends_with("softcapping") => put(hf, Value::Null),
+                Some(value) => put(hf, value),
                 None => {}
             }
         }
@@ -116,9 +120,7 @@ impl Source<'_> {
             let scalar = f64::from(spec.attention_scale).powi(-2);
             put("query_pre_attn_scalar", (scalar.round() as u64).into());
         }
-        if has("shared_expert_intermediate_size")
-            && let Some(width) = self.key("expert_shared_feed_forward_length")
-        {
+        if let Some(width) = self.key("expert_shared_feed_forward_length") {
             put("shared_expert_intermediate_size", width);
         }
         if let Some(experts) = &spec.experts {
@@ -151,8 +153,9 @@ impl Source<'_> {
         }
         self.layers(&has, &mut put);
         self.rope(&has, &mut put)?;
-        for (key, name) in [("bos_token_id", "bos_token_id"), ("eos_token_id", "eos_token_id")] {
-            let id = self.metadata.u32(&format!("tokenizer.ggml.{name}"))?.filter(|&id| id != u32::MAX);
+        let ids = [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")];
+        for (key, name) in ids {
+            let id = self.metadata.u32(&format!("tokenizer.ggml.{name}_token_id"))?.filter(|&id| id != u32::MAX);
             put(key, id.into());
         }
         if self.bit_linear {
