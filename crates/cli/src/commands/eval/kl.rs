@@ -166,6 +166,12 @@ impl EvalKl {
             self.compare(Reference::Runner(&mut *runner), decoder, &chunks, &options, &stop)?
         };
         let seconds = start.elapsed().as_secs_f64();
+        // Before the results are printed, whose reader may be gone.
+        if let (Some(recorder), Some(text), true) = (recorder, &self.text, report.complete) {
+            let mut results = serde_json::to_value(&report)?;
+            results["reference"] = json!(record::name(&self.reference));
+            recorder.record("kl", text, results)?;
+        }
         let mut out = io::stdout().lock();
         if self.json {
             let mut json = serde_json::to_value(&report)?;
@@ -178,11 +184,6 @@ impl EvalKl {
             print(&report, seconds, &mut out)?;
         }
         if report.complete {
-            if let (Some(recorder), Some(text)) = (recorder, &self.text) {
-                let mut results = serde_json::to_value(&report)?;
-                results["reference"] = json!(record::name(&self.reference));
-                recorder.record("kl", text, results)?;
-            }
             return Ok(Exit::Done);
         }
         note!("stopped: the results are those of the chunks so far");

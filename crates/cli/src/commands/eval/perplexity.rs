@@ -122,8 +122,15 @@ impl EvalPerplexity {
         let seconds = start.elapsed().as_secs_f64();
         bar.finish_and_clear();
         let report = report?;
-        let mut out = io::stdout().lock();
         let stride = if let Windows::Sliding { stride, .. } = windows { Some(stride) } else { None };
+        // Before the results are printed, whose reader may be gone.
+        if let (Some(recorder), true) = (recorder, report.complete) {
+            let mut results = serde_json::to_value(&report)?;
+            results["context"] = json!(context);
+            results["stride"] = json!(stride);
+            recorder.record("perplexity", &self.text, results)?;
+        }
+        let mut out = io::stdout().lock();
         if self.json {
             let mut json = serde_json::to_value(&report)?;
             for (key, value) in [
@@ -143,12 +150,6 @@ impl EvalPerplexity {
             print(&report, &text, windows, seconds, &mut out)?;
         }
         if report.complete {
-            if let Some(recorder) = recorder {
-                let mut results = serde_json::to_value(&report)?;
-                results["context"] = json!(context);
-                results["stride"] = json!(stride);
-                recorder.record("perplexity", &self.text, results)?;
-            }
             return Ok(Exit::Done);
         }
         note!("stopped: the results are those of the tokens so far");
