@@ -12,7 +12,7 @@ use trine_hub::{Hub, Plan, PlannedFile, Progress, Pulled, Reference};
 
 const BAR: &str = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 
-/// Download a model from Hugging Face, or another hub of its protocol
+/// Download a model from Hugging Face or a hub of its kind
 ///
 /// Of a repository with GGUF files, this is the one of the given format, such as Q4_K_M, or of the given name, with all its shards;
 /// without one, Q4_K_M, else Q8_0, else the first, as in llama.cpp. Of a repository with safetensors, it is these with the
