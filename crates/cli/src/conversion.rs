@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine_backend::CacheType;
 use trine_lab::bench::TEXT;
@@ -18,6 +18,7 @@ use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, plan, write, write_folder};
+use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
 use trine_tensor::format::{BF16, F16, F32};
 use trine_tensor::{File, TensorInfo, gguf, llama2c};
@@ -45,6 +46,12 @@ pub struct Conversion {
     /// Replace an existing file, once the new one is complete
     #[arg(long)]
     force: bool,
+    /// Write no receipt, by which `trine verify` finds out whether the file is what it says
+    #[arg(long)]
+    no_receipt: bool,
+    /// Sign the receipt with this ed25519 key, as `ssh-keygen -t ed25519 -N ''` makes it
+    #[arg(long, value_name = "KEYFILE", conflicts_with = "no_receipt")]
+    sign: Option<PathBuf>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -106,7 +113,9 @@ impl Conversion {
         Ok(Exit::Done)
     }
 
-    pub fn run(self, mut recipe: Recipe, search: Option<&SearchArgs>) -> Result<Exit> {
+    /// Writes a GGUF file. `imatrix` is the file of the recipe's importance matrix.
+    pub fn run(self, mut recipe: Recipe, imatrix: Option<&Path>, search: Option<&SearchArgs>) -> Result<Exit> {
+        let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
         if !self.dry_run && self.shard_size.is_none() {
             output::check_new(&self.output, self.force, "--force replaces it")?;
         }
@@ -139,7 +148,10 @@ impl Conversion {
             self.check_ternary(&model, &plan, &stop)?;
         }
         let bar = progress::bytes("writing", plan.bytes_before());
-        let written = write(&model, &plan, &self.output, &mut |done| {
+        let tokenizer = self.tokenizer.as_deref();
+        let provenance = Provenance { recipe: &recipe, imatrix, tokenizer, sign: sign.as_ref() };
+        let provenance = (!self.no_receipt).then_some(&provenance);
+        let written = write(&model, &plan, &self.output, provenance, &mut |done| {
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -17,7 +17,7 @@ pub enum Exit {
     Model = 3,
     /// `trine bench` is slower than its baseline.
     Regression = 4,
-    /// `trine doctor` or `trine crossval` found a problem.
+    /// `trine doctor`, `trine verify` or `trine crossval` found a problem.
     Findings = 5,
     /// `trine bench` cannot tell whether it is slower than its baseline.
     CannotTell = 6,
@@ -135,6 +135,7 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_generate))
         .or_else(|| of(error, of_perplexity))
         .or_else(|| of(error, of_quantize))
+        .or_else(|| of(error, of_receipt))
         .or_else(|| of(error, of_synthetic))
         .or_else(|| of(error, of_hub))
         .or_else(|| of(error, |error: &std::io::Error| (Exit::Work, full(error))))
@@ -231,6 +232,15 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_receipt(error: &trine_lab::receipt::Error) -> Diagnosis {
+    use trine_lab::receipt::Error;
+    match error {
+        Error::File(error) => of_file(error),
+        Error::Key { .. } => (Exit::Usage, Some("`ssh-keygen -t ed25519` makes a pair of keys")),
         _ => (Exit::Work, None),
     }
 }

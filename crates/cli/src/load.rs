@@ -21,6 +21,7 @@ use trine_backend::{ActivationPrecision, Affinity, CacheType, Numa, Observer, Wh
 use trine_engine::{DiskCacheOptions, EngineOptions};
 use trine_kernels::cpus::Topology;
 use trine_lab::quantize::{self, Recipe, Target, quantize_on_load};
+use trine_lab::verify::{Flaw, verify};
 use trine_model::DeviceName;
 use trine_tensor::{FORMATS, File, Format, OpenOptions, format::by_name};
 use trine_text::{Template, Tokenizer};
@@ -56,6 +57,9 @@ pub struct LoadArgs {
     /// Nothing is written. Loading takes as long as trine quantize, each time.
     #[arg(long, value_name = "NAME", hide_short_help = true, value_parser = on_load)]
     quantize_on_load: Option<Target>,
+    /// Check the file as trine verify does before it is loaded, and refuse it if something is wrong
+    #[arg(long, hide_short_help = true)]
+    verify: bool,
     #[command(flatten)]
     pub layouts: LayoutArgs,
     #[command(flatten)]
@@ -438,6 +442,9 @@ impl LoadArgs {
     /// How to load this model.
     fn loading(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Options, trine::Error> {
         let mut options = self.options(stop);
+        if self.verify {
+            self.verify(model, stop)?;
+        }
         if let Some(target) = self.quantize_on_load {
             let file = self.layouts.open(model).map_err(trine_model::Error::from)?;
             let rewrite = quantize_on_load(&file, &Recipe { target: Some(target), ..Recipe::default() });
@@ -455,6 +462,23 @@ impl LoadArgs {
             })?);
         }
         Ok(options)
+    }
+
+    /// Refuses a file that is not what its receipt says.
+    fn verify(&self, model: &Path, stop: &AtomicBool) -> Result<(), trine_model::Error> {
+        let file = self.layouts.open(model)?;
+        let found = verify(&file, None, &mut |_| match stop.load(Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        let Some(found) = found else { return Err(trine_model::Error::Cancelled) };
+        match found.failures.into_iter().next() {
+            Some(Flaw { place, problem }) => {
+                let expected = "what it was when it was written".to_owned();
+                Err(trine_tensor::Error::Malformed { place, expected, found: problem }.at(model).into())
+            }
+            None => Ok(()),
+        }
     }
 
     fn options(&self, stop: &Arc<AtomicBool>) -> Options {

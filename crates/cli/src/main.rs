@@ -33,6 +33,7 @@ mod print_config;
 mod profile;
 mod progress;
 mod recipe;
+mod record;
 mod sampling;
 mod say;
 mod search;

@@ -3,7 +3,7 @@
 use crate::exit::UsageError;
 use anyhow::Result;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trine_lab::imatrix::Imatrix;
 use trine_lab::quantize::{MIXES, Mix, Recipe, Rule, Target, names};
@@ -50,6 +50,11 @@ impl RecipeArgs {
     pub fn is_empty(&self) -> bool {
         let named = self.format.is_some() || self.embedding_type.is_some() || self.output_type.is_some();
         !named && self.tensor.is_empty() && self.layers.is_empty()
+    }
+
+    /// The file of the importance matrix.
+    pub fn imatrix(&self) -> Option<&Path> {
+        self.imatrix.as_deref()
     }
 
     /// What the options ask for.

@@ -26,6 +26,7 @@ const COMMANDS: &[&[&str]] = &[
     &["merge"],
     &["diff"],
     &["edit"],
+    &["verify"],
     &["doctor"],
     &["train"],
     &["tokenizer", "train"],

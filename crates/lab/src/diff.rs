@@ -4,6 +4,7 @@ use crate::quantize::Error;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use trine_model::GgufModel;
+use trine_tensor::receipt::without_receipt;
 use trine_tensor::{Array, Value, View};
 
 /// The differences of two models.
@@ -94,7 +95,8 @@ pub fn diff(
 }
 
 fn keys(first: &GgufModel, second: &GgufModel) -> Vec<KeyDiff> {
-    let (a, b) = (first.metadata(), second.metadata());
+    // Where files are from does not make models differ.
+    let [a, b] = [first, second].map(|model| without_receipt(model.metadata()));
     let all = a.iter().map(|(key, _)| key).chain(b.iter().map(|(key, _)| key).filter(|key| a.get(key).is_none()));
     let differs = all.filter(|key| a.get(key) != b.get(key));
     differs

@@ -5,6 +5,7 @@
 //! report their progress, and stop when asked.
 //!
 //! - [`quantize`] writes a GGUF file in another format.
+//! - [`receipt`] says what a file was made of, and how good it is; [`verify`] finds out whether that is true.
 //! - [`imatrix`] measures how large the inputs of each column of a matrix are, for better quantizing.
 //! - [`tasks`] measures how often a model answers questions correctly.
 //! - [`diff`] compares two files: keys, tokenizer, and the distance of each tensor.
@@ -59,6 +60,8 @@ pub mod generate;
 pub mod imatrix;
 pub mod perplexity;
 pub mod quantize;
+pub mod receipt;
 pub mod synthetic;
 pub mod tasks;
 pub mod tune;
+pub mod verify;

@@ -35,7 +35,7 @@ fn logits(file: &File) -> Vec<u32> {
 fn converted(input: &File, output: &Path, recipe: &Recipe) -> File {
     let model = GgufModel::open(input, None).unwrap_or_else(|error| panic!("{error}"));
     let plan = plan(&model, recipe).unwrap_or_else(|error| panic!("{error}"));
-    write(&model, &plan, output, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
+    write(&model, &plan, output, None, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
     File::open(output).unwrap()
 }
 
@@ -156,8 +156,8 @@ fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
         let model = GgufModel::open(&whole, None).unwrap();
         let mut parts = plan(&model, &Recipe::default()).unwrap();
         parts.shard_size = Some(30_000);
-        let paths =
-            write(&model, &parts, &at(&format!("{name}-parts.gguf")), &mut |_| ControlFlow::Continue(())).unwrap();
+        let paths = write(&model, &parts, &at(&format!("{name}-parts.gguf")), None, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
         assert!(
             paths.len() > 2 && paths[1].ends_with(format!("{name}-parts-00002-of-{:05}.gguf", paths.len())),
             "{paths:?}"
@@ -174,7 +174,7 @@ fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
         gguf::write(at("other.gguf"), whole.metadata(), &views).unwrap();
         let other = File::open(at("other.gguf")).unwrap();
         let model = GgufModel::open(&other, None).unwrap();
-        let paths = write(&model, &parts, &at("other-parts.gguf"), &mut |_| ControlFlow::Continue(())).unwrap();
+        let paths = write(&model, &parts, &at("other-parts.gguf"), None, &mut |_| ControlFlow::Continue(())).unwrap();
         std::fs::copy(&paths[1], split.files()[1].clone()).unwrap();
         let error = File::open(&split.files()[0]).unwrap_err().to_string();
         assert!(error.contains("one of the same model as the first"), "{error}");
@@ -289,7 +289,7 @@ fn a_file_of_llama2c_is_the_model_that_it_was_made_of() {
         let model = GgufModel::open(&input, Some(&golden)).unwrap();
         let plan = plan(&model, &Recipe::default()).unwrap();
         let output = folder.path().join("out.gguf");
-        write(&model, &plan, &output, &mut |_| ControlFlow::Continue(())).unwrap();
+        write(&model, &plan, &output, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let output = File::open(&output).unwrap();
         assert_eq!(output.contains("output.weight"), !tied);
         if !tied {

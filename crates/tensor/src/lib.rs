@@ -8,6 +8,7 @@
 //! - [`View`] is a tensor: name, shape, [`Format`], and a range of the file's bytes.
 //! - [`FORMATS`] are all weight formats, from F32 to ternary ones, with scalar code for encoding and decoding. It is the definition that fast
 //!   kernels are tested against; there is no other arithmetic in this crate.
+//! - [`receipt`] is how a GGUF file proves what it is: what it was made of, and the hashes of all that it has.
 //! - [`gguf`] and [`safetensors`] write files. A [`Writer`] replaces a file only when it is complete.
 //!
 //! ```
@@ -45,6 +46,7 @@ pub mod llama2c;
 mod mapping;
 pub mod memory;
 mod metadata;
+pub mod receipt;
 mod replacement;
 pub mod safetensors;
 mod sharded;
@@ -58,6 +60,7 @@ pub use file::{File, FileFormat, OpenOptions};
 pub use folder::module_folder;
 pub use format::{FORMATS, Format};
 pub use metadata::{Array, Metadata, Strings, Value};
+pub use receipt::Receipt;
 pub use replacement::Replacement;
 pub use sharded::ShardedWriter;
 pub use small::{read_optional, read_small};

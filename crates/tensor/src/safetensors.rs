@@ -259,7 +259,7 @@ pub fn create(path: impl AsRef<Path>, tensors: Vec<TensorInfo>) -> Result<Writer
 pub fn create_shards(folder: &Path, tensors: Vec<TensorInfo>, max: u64) -> Result<ShardedWriter> {
     let groups = gguf::groups(&tensors, max).map_err(|e| e.at(folder))?;
     if groups.len() < 2 {
-        return Ok(ShardedWriter::new(vec![(create(folder.join("model.safetensors"), tensors)?, usize::MAX)]));
+        return Ok(ShardedWriter::new(vec![(create(folder.join("model.safetensors"), tensors)?, usize::MAX)], None));
     }
     let (mut writers, mut weight_map, mut total) = (Vec::new(), serde_json::Map::new(), 0);
     let count = groups.len();
@@ -275,7 +275,7 @@ pub fn create_shards(folder: &Path, tensors: Vec<TensorInfo>, max: u64) -> Resul
     let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
     let path = folder.join("model.safetensors.index.json");
     std::fs::write(&path, index.to_string()).map_err(|e| Error::Write(e).at(&path))?;
-    Ok(ShardedWriter::new(writers))
+    Ok(ShardedWriter::new(writers, None))
 }
 
 /// Length and header. The header ends in spaces so that the data begins at a multiple of 64 bytes.

@@ -105,6 +105,17 @@ impl Writer {
         &self.path
     }
 
+    /// Writes another header of the same length in place of the first one.
+    pub(crate) fn replace_header(&mut self, header: &[u8]) -> Result<()> {
+        let mut replace = || {
+            let end = self.file.stream_position()?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(header)?;
+            self.file.seek(SeekFrom::Start(end))
+        };
+        replace().map(drop).map_err(|e: std::io::Error| Error::Write(e).at(&self.path))
+    }
+
     /// Flushes the file to disk and moves it to its path. Refuses when tensors are missing.
     pub fn finish(self) -> Result<()> {
         let Writer { path, file, tensors, written, found, .. } = self;

@@ -119,8 +119,8 @@ pub mod backend {
 /// Model files: their metadata and tensors, read and written, and the formats of weights.
 pub mod tensor {
     pub use trine_tensor::{
-        Array, Bytes, Error, FORMATS, File, FileFormat, Format, Metadata, OpenOptions, Replacement, ShardedWriter,
-        Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, safetensors,
+        Array, Bytes, Error, FORMATS, File, FileFormat, Format, Metadata, OpenOptions, Receipt, Replacement,
+        ShardedWriter, Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, receipt, safetensors,
     };
 }
 

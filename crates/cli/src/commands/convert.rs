@@ -27,9 +27,10 @@ pub struct Convert {
 
 impl Convert {
     pub fn run(self) -> Result<Exit> {
+        let recipe = self.recipe.recipe()?;
         match self.conversion.is_gguf() {
-            true => self.conversion.run(self.recipe.recipe()?, None),
-            false => self.conversion.run_folder(&self.recipe.recipe()?),
+            true => self.conversion.run(recipe, self.recipe.imatrix(), None),
+            false => self.conversion.run_folder(&recipe),
         }
     }
 }

@@ -92,7 +92,8 @@ impl Doctor {
         if self.json {
             let healthy = report.is_healthy();
             let object = json!({
-                "path": model, "healthy": healthy, "findings": report.findings, "smoke_test": report.smoke_test,
+                "path": model, "healthy": healthy, "receipt": report.receipt, "findings": report.findings,
+                "smoke_test": report.smoke_test,
                 "compared_devices": report.compared_devices,
             });
             writeln!(out, "{object}")?;
@@ -112,6 +113,9 @@ impl Doctor {
             writeln!(out, "{severity}: {}", table::visible(&finding.title))?;
             writeln!(out, "  found: {}", table::visible(&finding.evidence))?;
             writeln!(out, "  to do: {}\n", table::visible(&finding.remedy))?;
+        }
+        if let Some(receipt) = &report.receipt {
+            writeln!(out, "receipt: {}", table::visible(&receipt.to_string()))?;
         }
         if let Some(smoke_test) = &report.smoke_test {
             writeln!(

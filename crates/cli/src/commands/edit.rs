@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use trine_model::GgufModel;
 use trine_tensor::gguf::{Edited, edit, raw_metadata};
+use trine_tensor::receipt::RECEIPT;
 use trine_tensor::{File, Metadata, Value};
 
 /// Change keys of a GGUF file
@@ -109,6 +110,9 @@ impl Edit {
         }
         check(&self.model, &metadata)?;
         let edited = edit(&self.model, &metadata)?;
+        if old.iter().any(|(key, _)| key.starts_with(RECEIPT)) {
+            note!("note: the receipt is that of the file as it was: `trine verify` names what is changed");
+        }
         let how = match edited {
             Edited::Same => "unchanged",
             Edited::InPlace => "header changed in place",

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use trine_lab::receipt::ReceiptSummary;
 use trine_model::{Language, Spec};
 use trine_tensor::{Array, File, FileFormat, Value};
 use trine_text::Template;
@@ -79,6 +80,8 @@ struct InfoReport {
     /// Their names.
     chat_templates: Vec<String>,
     memory: Option<MemoryReport>,
+    /// What the file says of its origin; `trine verify` checks it.
+    receipt: Option<ReceiptSummary>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorReport>>,
@@ -219,6 +222,7 @@ impl Info {
                 total_bytes: memory.total(),
             })
         });
+        let receipt = ReceiptSummary::of(file.metadata()).map_err(|error| warnings.push(error.to_string()));
         let tensor = |view: &trine_tensor::View| TensorReport {
             name: view.name.clone(),
             format: view.format.name,
@@ -257,6 +261,7 @@ impl Info {
             tokenizer: language.as_ref().map(|language| tokenizer(file, language)),
             chat_template: !templates.is_empty(),
             chat_templates: templates.names().map(str::to_owned).collect(),
+            receipt: receipt.ok().flatten(),
             warnings,
             tensors: self.tensors.then(|| file.tensors().map(tensor).collect()),
             metadata: self.metadata.then(|| metadata(file)),
@@ -418,6 +423,9 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
         );
         let requests = if memory.parallel > 1 { format!(", {} at once", memory.parallel) } else { String::new() };
         facts.push(format!("memory, context {}{requests}", units::count(memory.context as u64)), plan);
+    }
+    if let Some(receipt) = &report.receipt {
+        facts.push("receipt", receipt.to_string());
     }
     for warning in &report.warnings {
         facts.push("warning", warning);

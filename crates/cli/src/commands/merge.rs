@@ -16,6 +16,6 @@ pub struct Merge {
 
 impl Merge {
     pub fn run(self) -> Result<Exit> {
-        self.conversion.run(Recipe::default(), None)
+        self.conversion.run(Recipe::default(), None, None)
     }
 }

@@ -29,6 +29,7 @@ mod tokenizer;
 mod top;
 mod train;
 mod tune;
+mod verify;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -55,6 +56,7 @@ pub enum Command {
     Diff(diff::DiffCommand),
     Edit(edit::Edit),
     Imatrix(imatrix::ImatrixCommand),
+    Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Train(train::Train),
     Tokenizer(tokenizer::TokenizerCommand),
@@ -72,7 +74,7 @@ pub enum Command {
 pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
     ("Download models", &["pull", "list", "rm"]),
-    ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "doctor"]),
+    ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "verify", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
     ("Other", &["completions", "help"]),
@@ -99,6 +101,7 @@ impl Command {
             Command::Diff(command) => command.run(),
             Command::Edit(command) => command.run(),
             Command::Imatrix(command) => command.run(),
+            Command::Verify(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Tokenizer(command) => command.run(),

@@ -38,6 +38,6 @@ impl Quantize {
             let message = "expected --format, or formats of some tensors".to_owned();
             return Err(UsageError { message, hint: "for example --format q4_k_m" }.into());
         }
-        self.conversion.run(self.recipe.recipe()?, Some(&self.search))
+        self.conversion.run(self.recipe.recipe()?, self.recipe.imatrix(), Some(&self.search))
     }
 }

@@ -20,6 +20,6 @@ pub struct Split {
 impl Split {
     pub fn run(mut self) -> Result<Exit> {
         self.conversion.shard_size.get_or_insert(ByteSize::gb(5));
-        self.conversion.run(Recipe::default(), None)
+        self.conversion.run(Recipe::default(), None, None)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Check, Context, Finding, Severity};
 use std::collections::BTreeMap;
-use trine_tensor::{Error, FORMATS, FileFormat};
+use trine_tensor::receipt::check_layout;
+use trine_tensor::{Error, FORMATS, FileFormat, Receipt};
 
 pub(super) const FILE: Check = Check { name: "file", about: "header, architecture, number formats", run };
 
@@ -42,6 +43,7 @@ fn run(context: &mut Context) -> Vec<Finding> {
         findings.push(Finding::new(Severity::Error, title, error.to_string(), remedy));
     }
     findings.extend(file_type(context));
+    findings.extend(receipt(context));
     let numbers = context.file.notes().iter().map(|note| {
         let remedy = "nothing, if the model makes sense; if not, choose another with --layout NAME";
         Finding::new(Severity::Note, "a type number has several meanings", note, remedy)
@@ -51,6 +53,23 @@ fn run(context: &mut Context) -> Vec<Finding> {
         Finding::new(Severity::Note, "a part of the model is left out", note, remedy)
     });
     findings.into_iter().chain(numbers).chain(model).collect()
+}
+
+/// The receipt against all but the tensors.
+fn receipt(context: &Context) -> Vec<Finding> {
+    const REMEDY: &str = "get the file again from who wrote it; `trine verify` checks the tensors, too";
+    let file = context.file;
+    let flaws = match Receipt::of(file.metadata()) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(_)) => check_layout(file),
+        Err(error) => Err(error),
+    };
+    let finding =
+        |evidence: String| Finding::new(Severity::Warning, "the file is not as its receipt says", evidence, REMEDY);
+    match flaws {
+        Ok(flaws) => flaws.into_iter().map(|flaw| finding(format!("{} {}", flaw.place, flaw.problem))).collect(),
+        Err(error) => vec![finding(error.to_string())],
+    }
 }
 
 /// `general.file_type` against the format of most weights.

@@ -15,6 +15,7 @@ mod weights;
 pub use devices::{DeviceComparison, Outcome};
 pub use smoke_test::SmokeTest;
 
+use crate::receipt::ReceiptSummary;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -115,6 +116,8 @@ impl Patience<'_> {
 pub struct DoctorReport {
     /// Whether the file opens, so that its content was looked at.
     pub opens: bool,
+    /// Where the file is from, as it says.
+    pub receipt: Option<ReceiptSummary>,
     pub findings: Vec<Finding>,
     /// How well the model predicts plain English; unknown when it was not run.
     pub smoke_test: Option<SmokeTest>,
@@ -158,6 +161,7 @@ pub fn examine(
             let skipped = |names| DeviceComparison::skipped(&names, "the file does not open");
             return Some(DoctorReport {
                 opens: false,
+                receipt: None,
                 findings: vec![file::unopened(&error)],
                 smoke_test: None,
                 compared_devices: compare_devices.map(skipped),
@@ -193,5 +197,6 @@ pub fn examine(
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let Context { smoke_test, compared: compared_devices, .. } = context;
-    Some(DoctorReport { opens: true, findings, smoke_test, compared_devices })
+    let receipt = ReceiptSummary::of(file.metadata()).ok().flatten();
+    Some(DoctorReport { opens: true, receipt, findings, smoke_test, compared_devices })
 }

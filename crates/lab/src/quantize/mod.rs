@@ -3,6 +3,7 @@
 mod encode;
 mod folder;
 pub mod guard;
+mod json;
 mod mix;
 mod plan;
 mod rule;
@@ -13,8 +14,10 @@ pub use folder::write_folder;
 pub use mix::{MIXES, Mix};
 pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
 pub use rule::Rule;
+pub(crate) use write::rehearse;
 pub use write::write;
 
+use crate::receipt::Provenance;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -110,7 +113,7 @@ pub struct QuantizeReport {
 /// do the embedding and the head when the format is ternary. Where rows are not whole blocks of 256, a format of 32 that is near takes its
 /// place. `progress` gets how many bytes of the input's tensors are done, and may break off.
 ///
-/// The input must be a model that can be run, and each tensor is checked after it was encoded.
+/// The input must be a model that can be run, and each tensor is checked after it was encoded. The file gets a receipt.
 ///
 /// # Errors
 /// When a file cannot be read or written, the input cannot be run, or the format cannot hold the weights; then `output` stays as it was.
@@ -125,8 +128,10 @@ pub fn quantize(
         return Err(Error::NotStorable { format: format.name });
     }
     let model = GgufModel::open(input, None)?;
-    let plan = plan(&model, &Recipe { target: Some(Target::Format(format)), ..Recipe::default() })?;
-    write(&model, &plan, output, progress)?;
+    let recipe = Recipe { target: Some(Target::Format(format)), ..Recipe::default() };
+    let plan = plan(&model, &recipe)?;
+    let provenance = Provenance { recipe: &recipe, imatrix: None, tokenizer: None, sign: None };
+    write(&model, &plan, output, Some(&provenance), progress)?;
     Ok(plan.report())
 }
 

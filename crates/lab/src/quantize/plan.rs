@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use trine_model::GgufModel;
 use trine_tensor::format::{F16, F32, IQ4_NL, Q4_0, Q5_0, Q5_1, Q8_0};
+use trine_tensor::receipt::without_receipt;
 use trine_tensor::{FileFormat, Format, Metadata, TensorInfo};
 
 /// What matrices become.
@@ -160,7 +161,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         let path = model.file().path().display().to_string();
         return Err(Error::Nothing { path, format: format.name, block: format.block });
     }
-    let mut metadata = model.metadata().clone();
+    let mut metadata = without_receipt(model.metadata());
     let file_type = match recipe.target {
         Some(Target::Mix(mix)) => Some(mix.file_type),
         _ => most(&tensors).and_then(Format::file_type),
@@ -278,6 +279,11 @@ impl PlannedTensor {
 }
 
 impl Plan {
+    /// The tensors as they will be written.
+    pub(super) fn entries(&self) -> Vec<TensorInfo> {
+        self.tensors.iter().map(|tensor| tensor.info.clone()).collect()
+    }
+
     /// Matrices in formats of so few bits that they are hardly usable without an importance matrix, and have none; embeddings and heads need
     /// none.
     pub fn without_importance(&self) -> Vec<&str> {

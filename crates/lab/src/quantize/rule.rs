@@ -53,6 +53,13 @@ impl Rule {
         }
     }
 
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match self.tensors {
+            Tensors::Matching(_) => serde_json::json!({ "tensor": self.text }),
+            Tensors::Layers(..) => serde_json::json!({ "layers": self.text }),
+        }
+    }
+
     /// Whether it is for the tensor of this name.
     pub fn matches(&self, name: &str) -> bool {
         match &self.tensors {

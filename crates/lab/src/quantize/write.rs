@@ -4,6 +4,8 @@
 use super::encode::importance_of;
 use super::guard::ternarized;
 use super::{Error, Plan};
+use crate::receipt::{Provenance, SigningKey, hash_together};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use trine_kernels::tables;
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
 use trine_tensor::gguf::ShardedWriter;
+use trine_tensor::receipt::SealedTensor;
 use trine_tensor::{Bytes, File, Format, Replacement, TensorInfo, View, gguf};
 
 /// Weights of a piece of work. A thread is done with it in far less than a second, in any format.
@@ -35,9 +38,9 @@ pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
     Ok(Replacement::check(output)?)
 }
 
-/// Writes `model` to the GGUF file `output` as `plan` says. `progress` gets how many bytes of the input's tensors are done, and may break off.
-/// Each tensor is checked: its weights are finite, and after encoding they are the same but for the rounding of the format. Gives the paths of
-/// the files, which are several if the plan has a size of shards that one would exceed.
+/// Writes `model` to the GGUF file `output` as `plan` says, with a receipt if its provenance is known. `progress` gets how many bytes of the
+/// input's tensors are done, and may break off. Each tensor is checked: its weights are finite, and after encoding they are the same but for
+/// the rounding of the format. Gives the paths of the files, which are several if the plan has a size of shards that one would exceed.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
@@ -45,24 +48,59 @@ pub fn write(
     model: &GgufModel,
     plan: &Plan,
     output: &Path,
+    provenance: Option<&Provenance>,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Vec<PathBuf>, Error> {
     check_output(model.file(), output)?;
-    let entries: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
     let id = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let max = plan.shard_size.unwrap_or(u64::MAX);
-    let mut writer = gguf::create_shards(output, &plan.metadata, entries, max, &id)?;
+    let files = provenance.map_or(Vec::new(), |provenance| provenance.files(model));
+    let receipt =
+        provenance.map(|provenance| (provenance.receipt(model, &files), provenance.sign.map(SigningKey::signer)));
+    let mut writer = gguf::create_shards(output, &plan.metadata, plan.entries(), max, &id, receipt)?;
+    // Both the tensors and whoever waits for the hashes tell how far it is.
+    let progress = RefCell::new(progress);
+    let tell = |bytes: u64| (progress.borrow_mut())(bytes);
+    let work = || tensors(model, plan, &mut writer, &mut { tell });
+    let wait = |()| match tell(plan.bytes_before()) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Cancelled),
+    };
+    let ((), sources) = hash_together(&files, work, wait)?;
+    if let Some(receipt) = writer.receipt_mut() {
+        receipt.sources = sources;
+    }
+    Ok(writer.finish()?)
+}
+
+/// The hashes of the tensors that [`write`](fn@write) would write.
+pub(crate) fn rehearse(
+    model: &GgufModel,
+    plan: &Plan,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Vec<SealedTensor>, Error> {
+    let mut writer = gguf::rehearse(plan.entries());
+    tensors(model, plan, &mut writer, progress)?;
+    Ok(writer.receipt().expect("it rehearses one").tensors.clone())
+}
+
+/// Writes all tensors.
+fn tensors(
+    model: &GgufModel,
+    plan: &Plan,
+    writer: &mut ShardedWriter,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<(), Error> {
     pooled(progress, |pool| {
         for (i, tensor) in plan.tensors.iter().enumerate() {
             pool.next(tensor.bytes_before, model)?;
             let view = model.read(i)?;
             let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
             let importance = importance_of(plan.imatrix.as_deref(), &tensor.info.name);
-            pool.rewrite(view, importance, &tensor.info, tensor.bytes_before, &mut writer)?;
+            pool.rewrite(view, importance, &tensor.info, tensor.bytes_before, writer)?;
         }
         pool.next(0, model)
-    })?;
-    Ok(writer.finish()?)
+    })
 }
 
 /// Runs `all` with threads that do its work.

@@ -27,9 +27,10 @@ pub(crate) use read::contents;
 pub use read::{Contents, read};
 pub use shards::Shard;
 pub(crate) use shards::{join, numbered, only_set};
-pub(crate) use type_ids::Hints;
 pub use type_ids::candidates;
-pub use write::{create, create_shards, shard_paths, write};
+pub(crate) use type_ids::{Hints, describe};
+pub(crate) use write::{Layout, layout, shard_header, value_bytes};
+pub use write::{create, create_shards, rehearse, shard_paths, write};
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";

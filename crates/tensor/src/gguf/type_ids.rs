@@ -307,7 +307,7 @@ pub(super) fn without(metadata: Metadata) -> Metadata {
 }
 
 /// The metadata with keys that describe how these tensors are stored, in place of any such keys.
-pub(super) fn describe(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Metadata> {
+pub(crate) fn describe(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Metadata> {
     let mut described = without(metadata.clone());
     let mut meanings: BTreeMap<u32, &Format> = BTreeMap::new();
     for info in tensors {

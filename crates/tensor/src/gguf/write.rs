@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::header::{TableRow, check_dimensions, check_name};
 use super::{MAGIC, ShardedWriter, alignment, groups, id, shards, type_ids};
-use crate::error::in_tensor;
+use crate::error::{in_key, in_tensor};
+use crate::receipt::{Receipt, Sign};
+use crate::sharded::Sealing;
 use crate::writer::{Writer, write_all};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
 
@@ -23,32 +25,92 @@ pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<TensorIn
 
 /// As [`create`], but as several files of about `max` bytes each, which [`crate::File::open`] opens as one: `path` without its extension, and
 /// `-00001-of-00003.gguf` and so on, as llama.cpp names them. One file of the name `path` if that is enough. `id` tells these shards from those of
-/// other models.
+/// other models. The first file has the receipt, if there is one, whose hashes are found as tensors are written.
 pub fn create_shards(
     path: impl AsRef<Path>,
     metadata: &Metadata,
     tensors: Vec<TensorInfo>,
     max: u64,
     id: &str,
+    receipt: Option<(Receipt, Option<Box<Sign>>)>,
 ) -> Result<ShardedWriter> {
     let path = path.as_ref();
     let parts = groups(&tensors, max).map_err(|e| e.at(path))?;
-    if parts.len() < 2 {
-        return Ok(ShardedWriter::new(vec![(create(path, metadata, tensors)?, usize::MAX)]));
-    }
     // The first describes the layouts of the tensors of all.
-    let described = type_ids::describe(metadata, &tensors).map_err(|e| e.at(path))?;
-    let count = parts.len();
+    let metadata = type_ids::describe(metadata, &tensors).map_err(|e| e.at(path))?;
+    let (count, len) = (parts.len(), tensors.len());
+    let seal = receipt.map(|(receipt, sign)| {
+        let split = (count > 1).then(|| (count, id.to_owned(), parts[0].clone()));
+        Sealing::new(metadata.clone(), tensors.clone(), receipt, sign, split)
+    });
     let mut writers = Vec::new();
     for (no, part) in parts.into_iter().enumerate() {
-        let path = shards::path(path, no, count);
-        let mut metadata = if no == 0 { described.clone() } else { Metadata::new() };
-        shards::describe(&mut metadata, no, count, tensors.len(), id);
-        let (header, alignment) = header_as_is(&metadata, &part).map_err(|e| e.at(&path))?;
-        let len = part.len();
+        let path = if count > 1 { shards::path(path, no, count) } else { path.to_owned() };
+        let header = || match (&seal, no) {
+            (Some(seal), 0) => Ok((seal.header()?, alignment(&seal.metadata)? as usize)),
+            _ if count == 1 => header(&metadata, &part),
+            _ => shard_header(if no == 0 { metadata.clone() } else { Metadata::new() }, &part, (no, count, len, id)),
+        };
+        let (header, alignment) = header().map_err(|e| e.at(&path))?;
+        let len = if count > 1 { part.len() } else { usize::MAX };
         writers.push((Writer::create(&path, &header, part, alignment)?, len));
     }
-    Ok(ShardedWriter::new(writers))
+    Ok(ShardedWriter::new(writers, seal))
+}
+
+/// A writer that writes nothing, for the hashes of the tensors in its receipt.
+pub fn rehearse(tensors: Vec<TensorInfo>) -> ShardedWriter {
+    let seal = Sealing::new(Metadata::new(), tensors, Receipt::default(), None, None);
+    ShardedWriter::new(Vec::new(), Some(seal))
+}
+
+/// The header of a shard, with its number, how many there are, the tensors of all, and what tells them from others.
+pub(crate) fn shard_header(
+    mut metadata: Metadata,
+    tensors: &[TensorInfo],
+    (no, count, all, id): (usize, usize, usize, &str),
+) -> Result<(Vec<u8>, usize)> {
+    shards::describe(&mut metadata, no, count, all, id);
+    header_as_is(&metadata, tensors)
+}
+
+/// Everything of a file but the bytes of tensors.
+pub(crate) struct Layout {
+    /// Everything before the data section, padded.
+    pub header: Vec<u8>,
+    /// Where each part of the header ends.
+    pub places: Vec<(usize, String)>,
+    /// Names, sizes, and sizes with padding.
+    pub tensors: Vec<(String, u64, u64)>,
+}
+
+/// Lays a file out.
+pub(crate) fn layout(metadata: &Metadata, infos: &[TensorInfo]) -> Result<Layout> {
+    let metadata = type_ids::describe(metadata, infos)?;
+    let (header, alignment) = header_as_is(&metadata, infos)?;
+    // Magic, version and counts; the length of a name, dimensions, type and offset.
+    let mut end = 24;
+    let mut places = vec![(end, "the header".to_owned())];
+    for (key, value) in metadata.iter() {
+        end += 8 + key.len() + value_bytes(value).len();
+        places.push((end, in_key(key)));
+    }
+    let mut tensors = Vec::new();
+    for info in infos {
+        end += 8 + info.name.len() + 4 + 8 * info.shape.len() + 12;
+        places.push((end, in_tensor(&info.name)));
+        let size = info.size()?;
+        let padded = size.checked_next_multiple_of(alignment as u64).ok_or_else(|| info.overflow())?;
+        tensors.push((info.name.clone(), size, padded));
+    }
+    Ok(Layout { header, places, tensors })
+}
+
+/// A value as a file has it, after its type.
+pub(crate) fn value_bytes(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_value(&mut out, value);
+    out
 }
 
 /// The files that [`create_shards`] writes.

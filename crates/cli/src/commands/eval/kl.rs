@@ -1,5 +1,6 @@
 use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
+use crate::record::{self, RecordArgs};
 use crate::table::{Facts, visible};
 use crate::{input, interrupt, output, progress, units};
 use anyhow::{Result, bail};
@@ -49,6 +50,8 @@ pub struct EvalKl {
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    record: RecordArgs,
     /// Print no progress and no warnings
     #[arg(short, long)]
     quiet: bool,
@@ -139,6 +142,7 @@ impl EvalKl {
             let message = format!("--context {context}: {} has its own", self.reference.display());
             return Err(UsageError { message, hint: "omit --context" }.into());
         }
+        let recorder = self.record.recorder(&self.load.layouts, &self.model, self.text.as_deref())?;
         let start = Instant::now();
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
         let options = options(&self.load, &decoder);
@@ -162,6 +166,12 @@ impl EvalKl {
             self.compare(Reference::Runner(&mut *runner), decoder, &chunks, &options, &stop)?
         };
         let seconds = start.elapsed().as_secs_f64();
+        // Before the results are printed, whose reader may be gone.
+        if let (Some(recorder), Some(text), true) = (recorder, &self.text, report.complete) {
+            let mut results = serde_json::to_value(&report)?;
+            results["reference"] = json!(record::name(&self.reference));
+            recorder.record("kl", text, results)?;
+        }
         let mut out = io::stdout().lock();
         if self.json {
             let mut json = serde_json::to_value(&report)?;

@@ -1,5 +1,6 @@
 use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
+use crate::record::RecordArgs;
 use crate::table::{Facts, visible};
 use crate::{input, interrupt, progress, units};
 use anyhow::Result;
@@ -78,6 +79,8 @@ pub struct EvalPerplexity {
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    record: RecordArgs,
     /// Print no progress and no warnings
     #[arg(short, long)]
     quiet: bool,
@@ -90,6 +93,7 @@ impl EvalPerplexity {
         // Ctrl-C ends the reading of a pipe at once.
         let (documents, separated) = self.documents()?;
         let stop = interrupt::flag()?;
+        let recorder = self.record.recorder(&self.load.layouts, &self.model, Some(&self.text))?;
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
@@ -118,10 +122,17 @@ impl EvalPerplexity {
         let seconds = start.elapsed().as_secs_f64();
         bar.finish_and_clear();
         let report = report?;
+        let stride = if let Windows::Sliding { stride, .. } = windows { Some(stride) } else { None };
+        // Before the results are printed, whose reader may be gone.
+        if let (Some(recorder), true) = (recorder, report.complete) {
+            let mut results = serde_json::to_value(&report)?;
+            results["context"] = json!(context);
+            results["stride"] = json!(stride);
+            recorder.record("perplexity", &self.text, results)?;
+        }
         let mut out = io::stdout().lock();
         if self.json {
             let mut json = serde_json::to_value(&report)?;
-            let stride = if let Windows::Sliding { stride, .. } = windows { Some(stride) } else { None };
             for (key, value) in [
                 ("model", json!(self.model)),
                 ("text", json!(self.text)),

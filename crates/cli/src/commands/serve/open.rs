@@ -13,6 +13,7 @@ use std::time::Duration;
 use trine::{Llm, Options};
 use trine_api::{PLAIN_TEMPLATE, Served};
 use trine_engine::{Handle, Sampling};
+use trine_lab::receipt::ReceiptSummary;
 use trine_model::Spec;
 use trine_server::{Batcher, BatcherOptions, Embeddings, Generator};
 use trine_tensor::OpenOptions;
@@ -105,6 +106,9 @@ impl Serve {
             let can = [("tools", format.tools.is_ok()), ("thinking", format.reasoning.is_some())];
             let own = can.into_iter().filter_map(|(name, can)| can.then_some(name));
             meta["capabilities"] = ["completion"].into_iter().chain(own).collect();
+        }
+        if let Ok(Some(receipt)) = ReceiptSummary::of(self.load.layouts.open(model)?.metadata()) {
+            meta["receipt"] = serde_json::to_value(receipt)?;
         }
         memory["tensors"] = self.tensors(model)?;
         let (parallel, queued) = (self.parallel as usize, self.max_queued as usize);
