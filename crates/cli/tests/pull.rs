@@ -63,7 +63,7 @@ fn a_model_is_pulled_run_listed_and_removed_by_its_name() {
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
     }
     // But for one that writes to it: the cache has what the hub has.
-    let edited = ran(&hub, cache, &["edit", REPO, "--name", "x"]);
+    let edited = ran(&hub, cache, &["edit", REPO, "--set", "general.name=x"]);
     assert_eq!((edited.code, std::fs::read(pulled.out.trim()).unwrap() == model), (3, true), "{}", edited.err);
     let listed = ran(&hub, cache, &["list", "--files"]);
     assert!(
