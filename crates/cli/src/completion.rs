@@ -60,12 +60,17 @@ fn shapes() -> Vec<String> {
     SHAPES.iter().map(|shape| shape.name.to_owned()).collect()
 }
 
-/// Files, folders and the built-in model.
+/// Files, folders, the built-in model and downloaded ones.
 fn models(word: &OsStr) -> Vec<CompletionCandidate> {
     let mut found = PathCompleter::any().complete(word);
     if word.to_str().is_some_and(|word| EMBEDDED.starts_with(word)) {
         found.push(CompletionCandidate::new(EMBEDDED));
     }
+    let downloaded = crate::hub::cache().map(|cache| cache.list()).unwrap_or_default();
+    let mut names: Vec<String> = downloaded.into_iter().map(|model| model.repo.to_string()).collect();
+    names.dedup();
+    let is_begun = |name: &String| !word.is_empty() && word.to_str().is_some_and(|word| name.starts_with(word));
+    found.extend(names.into_iter().filter(is_begun).map(CompletionCandidate::new));
     found
 }
 

@@ -29,7 +29,7 @@ pub fn matches(command: Command) -> ArgMatches {
         // What is wrong is an event, too.
         say::start_log(true);
     }
-    let command = with_variables(with_values(command));
+    let command = crate::hub::with_models(with_variables(with_values(command)));
     let names = names(&command);
     // Long help names all variables, set or not.
     if std::env::args_os().any(|arg| arg == "--help")

@@ -1,6 +1,6 @@
 //! Exit statuses, and the messages and hints of errors.
 
-use crate::{near, table};
+use crate::{hub, near, table};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -98,7 +98,7 @@ fn list(paths: Vec<PathBuf>) -> String {
 pub fn no_model(path: &Path) -> String {
     match list(near::models(path)) {
         near if !near.is_empty() => format!("did you mean {near}?"),
-        _ => "check the path; trine does not download models".to_owned(),
+        _ => hub::hint(path).unwrap_or_else(|| "check the path; `trine pull OWNER/REPO` downloads models".to_owned()),
     }
 }
 
@@ -137,6 +137,7 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_quantize))
         .or_else(|| of(error, of_receipt))
         .or_else(|| of(error, of_synthetic))
+        .or_else(|| of(error, of_hub))
         .or_else(|| of(error, |error: &std::io::Error| (Exit::Work, full(error))))
         .unwrap_or((Exit::Work, None))
 }
@@ -251,6 +252,30 @@ fn of_synthetic(error: &trine_lab::synthetic::Error) -> Diagnosis {
         Error::File(error) => of_file(error),
         _ => (Exit::Work, None),
     }
+}
+
+fn of_hub(error: &trine_hub::Error) -> Diagnosis {
+    use trine_hub::Error;
+    let hint = match error {
+        Error::Name { .. } => return (Exit::Usage, None),
+        Error::Cancelled => return (Exit::Interrupted, Some(": the same command continues the download")),
+        Error::Denied { has_token: false, .. } => {
+            "set HF_TOKEN to a token of the hub, or write it to the file `token` in HF_HOME, by default ~/.cache/huggingface"
+        }
+        Error::Denied { has_token: true, .. } => {
+            "the token has no access: accept the terms on the page of the model, or set HF_TOKEN to another one"
+        }
+        Error::NotFound { .. } => {
+            "check the name; a model that is not public needs a token in HF_TOKEN; `trine list` lists models that are here"
+        }
+        Error::NoModel { .. } => "OWNER/REPO:FILE names a file, OWNER/REPO:Q8_0 a format",
+        Error::Hash { .. } => "the file was removed: the same command downloads it again",
+        Error::Space { .. } => "free some space, or set HF_HUB_CACHE to a folder on another disk",
+        Error::Connection { .. } | Error::Status { .. } => "the same command continues the download",
+        Error::Io { source, .. } => return (Exit::Work, full(source)),
+        Error::Answer { .. } => "HF_ENDPOINT names a hub that speaks the protocol of Hugging Face",
+    };
+    (Exit::Work, Some(hint))
 }
 
 fn of_train(error: &trine_train::Error) -> Diagnosis {

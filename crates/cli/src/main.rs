@@ -22,6 +22,7 @@ mod conversion;
 mod environment;
 mod exit;
 mod help;
+mod hub;
 mod input;
 mod interrupt;
 mod load;

@@ -85,16 +85,14 @@ fn models_in(folder: &Path) -> Vec<PathBuf> {
 fn downloaded() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = |name: &str| Some(dirs::home_dir()?.join(".cache").join(name));
-    let hub = variable("HF_HUB_CACHE")
-        .or_else(|| Some(variable("HF_HOME").or_else(|| cache("huggingface"))?.join("hub")))
-        .unwrap_or_default();
+    let hub = crate::hub::cache().map(|cache| cache.root().to_owned()).unwrap_or_default();
     let snapshots = entries(&hub).filter_map(|model| entries(&model.join("snapshots")).max());
     let llama = variable("LLAMA_CACHE").or_else(|| cache("llama.cpp")).unwrap_or_default();
     snapshots.chain(entries(&llama).filter(|path| is_model_file(path))).collect()
 }
 
 /// The name of the model of a snapshot: `hub/models--meta-llama--Llama-3.2-1B/snapshots/4e20de3` is one of `Llama-3.2-1B`.
-fn repository(path: &Path) -> Option<String> {
+pub fn repository(path: &Path) -> Option<String> {
     let name = path.parent().filter(|parent| parent.ends_with("snapshots"))?.parent()?.file_name()?.to_str()?;
     name.strip_prefix("models--").map(|name| name.rsplit("--").next().unwrap_or(name).to_owned())
 }

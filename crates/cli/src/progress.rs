@@ -7,6 +7,16 @@ pub fn bar(template: &str, len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style(template))
 }
 
+/// Something that turns while a step of unknown length runs.
+pub fn spinner(message: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(message.to_owned());
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
+
 /// Columns that the text beside a bar may take.
 const TEXT: usize = 50;
 

@@ -101,6 +101,7 @@ fn every_option_of_serve_has_a_variable_of_its_name() {
             "cpu-affinity" => "auto",
             "log-format" => "text",
             "mode" => "throughput",
+            "quantize-on-load" => "q8_0",
             "template" => file.path().to_str().unwrap(),
             _ => "1",
         };

@@ -211,6 +211,12 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`], and when a request of several answers has a filter without a [`Filter::fork`].
     pub fn submit_all(&mut self, request: Request) -> Result<Vec<SeqId>, Error> {
+        self.submit_late(request, Duration::ZERO)
+    }
+
+    /// [`Engine::submit_all`] of a request that came so long ago, while a step ran: its time limits began then.
+    pub(crate) fn submit_late(&mut self, request: Request, ago: Duration) -> Result<Vec<SeqId>, Error> {
+        let submitted = self.clock.now().saturating_sub(ago);
         let (context, vocab) = (self.context, self.runner.spec().vocab_size);
         let Request { prompt, sampling, filters, adapter, scheduling, prefix_cache, progress } = request;
         let prompt = prompt.into_tokens(&self.tokenizer);
@@ -265,7 +271,7 @@ impl Engine {
             let own = (filters, adapter, &prefix_cache);
             let id = SeqId::next();
             let mut sequence = Sequence::new(id, &prompt, &sampling, own, &self.tokenizer, context, seed)?;
-            (sequence.scheduling, sequence.timing.submitted) = (scheduling.clone(), self.clock.now());
+            (sequence.scheduling, sequence.timing.submitted) = (scheduling.clone(), submitted);
             sequence.tells_progress = progress;
             (sequence.index, sequence.leader) = (index, sequences.first().map(|first: &Sequence| first.id));
             if index == 0 {

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::CpuOptions;
 use trine_lab::doctor::{DoctorOptions, DoctorReport, Outcome, Severity, examine};
-use trine_model::{EMBEDDED, open_file};
+use trine_lab::quantize::{Recipe, Target, plan, write};
+use trine_model::{EMBEDDED, GgufModel, open_file};
 use trine_tensor::format::{F32, I2_S, I2_S_ARM, I2_S_ROWS};
 use trine_tensor::receipt::without_receipt;
 use trine_tensor::{Metadata, OpenOptions, Strings, TensorInfo, View, gguf};
@@ -468,7 +469,10 @@ fn a_layout_that_nothing_tells_is_found_by_the_weights_and_can_be_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("arm.gguf");
     let file = open_file(EMBEDDED, &OpenOptions::default()).unwrap();
-    trine_lab::quantize::quantize(&file, &path, &I2_S_ARM, &mut |_| ControlFlow::Continue(())).unwrap();
+    let model = GgufModel::open(&file, None).unwrap();
+    let recipe = Recipe { target: Some(Target::Format(&I2_S_ARM)), ..Recipe::default() };
+    // A receipt would tell that the key was changed.
+    write(&model, &plan(&model, &recipe).unwrap(), &path, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let told = doctor(&path);
     assert!(told.is_healthy() && titles(&told) == ["a type number has several meanings"], "{told:#?}");
     // With the receipt, the change below would be found.

@@ -16,8 +16,11 @@ mod generate_data;
 mod imatrix;
 mod info;
 mod key;
+mod list;
 mod merge;
+mod pull;
 mod quantize;
+mod rm;
 mod run;
 mod serve;
 mod split;
@@ -42,6 +45,9 @@ pub enum Command {
     Batch(batch::Batch),
     Embed(embed::Embed),
     Tokenize(tokenize::Tokenize),
+    Pull(pull::Pull),
+    List(list::List),
+    Rm(rm::Rm),
     Info(info::Info),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
@@ -65,8 +71,9 @@ pub enum Command {
 }
 
 /// The commands by subject, as the help lists them.
-pub const GROUPS: [(&str, &[&str]); 5] = [
+pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Run models", &["run", "serve", "key", "top", "batch", "embed", "tokenize"]),
+    ("Download models", &["pull", "list", "rm"]),
     ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "verify", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
     ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
@@ -83,6 +90,9 @@ impl Command {
             Command::Batch(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Tokenize(command) => command.run(),
+            Command::Pull(command) => command.run(),
+            Command::List(command) => command.run(),
+            Command::Rm(command) => command.run(),
             Command::Info(command) => command.run(),
             Command::Convert(command) => command.run(),
             Command::Quantize(command) => command.run(),

@@ -26,12 +26,13 @@ impl Ran {
 /// The program, untouched by the variables and the configuration of who runs the tests.
 pub fn trine() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trine"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRINE_")) {
+    let of_others = |name: &str| ["TRINE_", "HF_", "HUGGINGFACE_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_others(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.env_remove("RAYON_NUM_THREADS").env_remove("RUST_LOG");
     let none = concat!(env!("CARGO_TARGET_TMPDIR"), "/none");
-    command.env("XDG_CONFIG_HOME", none).env("XDG_DATA_HOME", none);
+    command.env("XDG_CONFIG_HOME", none).env("XDG_DATA_HOME", none).env("HF_HOME", none);
     command
 }
 

@@ -11,6 +11,7 @@ use async_channel::{Receiver, Sender};
 use status::{Reply, Status};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 use trine_text::Tokenizer;
 use worker::Worker;
 
@@ -54,7 +55,8 @@ pub struct Handle {
 
 /// Commands to the engine's thread.
 enum Command {
-    Submit(Box<Request>, Reply<Result<Vec<Generation>, Error>>),
+    /// A request, and when it came.
+    Submit(Box<Request>, Instant, Reply<Result<Vec<Generation>, Error>>),
     Cancel(SeqId),
     /// A generation that was full has room again.
     Resume(SeqId),
@@ -141,8 +143,9 @@ impl Handle {
 
     /// A long text is encoded on the caller's thread, not on the engine's.
     fn send_request(&self, mut request: Request) -> Result<Receiver<Result<Vec<Generation>, Error>>, Error> {
+        let came = Instant::now();
         request.prompt = request.prompt.into_tokens(&self.tokenizer).into();
-        self.send(|reply| Command::Submit(Box::new(request), reply))
+        self.send(|reply| Command::Submit(Box::new(request), came, reply))
     }
 
     /// Cancels a request: its last update is [`FinishReason::Cancelled`](crate::FinishReason). Does not wait, and does nothing when the

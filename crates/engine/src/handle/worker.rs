@@ -92,8 +92,8 @@ impl Worker {
 
     fn obey(&mut self, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Submit(request, reply) => {
-                let ids = self.engine.submit_all(*request);
+            Command::Submit(request, came, reply) => {
+                let ids = self.engine.submit_late(*request, came.elapsed());
                 // A caller that has gone drops its generations with the reply, which cancels them.
                 reply.send(ids.and_then(|ids| ids.into_iter().map(|id| self.generation(id)).collect()));
             }

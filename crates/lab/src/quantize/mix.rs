@@ -93,7 +93,7 @@ macro_rules! few_bits {
     };
 }
 
-/// All mixtures. Where none of its rules holds, a matrix gets the format of the mixture; [`Mix::format_of`] has the rules of all.
+/// All mixtures. Where none of its rules holds, a matrix gets the format of the mixture; `Mixer::choose` has the rules of all.
 #[rustfmt::skip]
 pub static MIXES: &[Mix] = &[
     Mix { name: "Q4_0", file_type: 2, format: &Q4_0, rules: &[(Part::Down, |place| place.imatrix && place.first_eighth(), &Q4_1)] },

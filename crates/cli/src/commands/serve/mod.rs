@@ -195,6 +195,11 @@ impl Serve {
         }
         let generator = generation.map(|model| self.generator(&model, prefixes, &stop)).transpose()?;
         let embeddings = embedding.map(|model| self.embeddings(&model, &stop)).transpose()?;
+        if generator.is_none() && self.self_test_interval.is_some() {
+            let message =
+                "--self-test-interval: expected a model that generates, found one for embeddings alone".to_owned();
+            return Err(UsageError { message, hint: "omit it: the test generates a few tokens" }.into());
+        }
         let options = ServerOptions {
             listen,
             max_body: self.max_body.as_u64() as usize,

@@ -3,7 +3,7 @@
 use super::Serve;
 use crate::commands::embed;
 use crate::warm::{self, Prefix};
-use crate::{table, units};
+use crate::{near, table, units};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -43,6 +43,9 @@ impl Serve {
     fn name(&self, model: &Path) -> String {
         if let Some(alias) = &self.alias {
             return alias.clone();
+        }
+        if let Some(repository) = near::repository(model) {
+            return repository;
         }
         let text = model.display().to_string();
         let name = model.file_stem().filter(|_| model.extension().is_some_and(|end| end == "gguf"));

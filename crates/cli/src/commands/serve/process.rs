@@ -1,7 +1,7 @@
 //! What the system tells a server, and what it is told: signals, systemd, and how much memory there is.
 
 use crate::exit::Exit;
-use crate::{table, units};
+use crate::{secret, table, units};
 use anyhow::{Result, anyhow};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -94,13 +94,23 @@ pub fn watch_pace(app: Arc<App>, target: Duration) {
     });
 }
 
+/// A problem that begins with the address of a collector, whose path may have a token.
+fn without_token(problem: &str) -> String {
+    const PATH: &str = "/v1/traces";
+    let (url, why) = problem.split_once(": ").unwrap_or((problem, ""));
+    match url.strip_suffix(PATH).filter(|url| url.contains("://")) {
+        Some(url) => format!("{}{PATH}: {why}", secret::public(url)),
+        None => problem.to_owned(),
+    }
+}
+
 /// Tells when a collector takes no spans, and when it does again.
 pub fn tell_outage(quiet: bool) -> Box<TellOutage> {
     Box::new(move |taken| match taken {
         _ if quiet => {}
         Ok(()) => note!("note: the collector takes spans again"),
         Err(problem) => {
-            note!("warning: spans are lost: {}", table::visible(&problem))
+            note!("warning: spans are lost: {}", table::visible(&without_token(&problem)))
         }
     })
 }
