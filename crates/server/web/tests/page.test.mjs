@@ -11,9 +11,9 @@ test("the metrics are drawn", async () => {
   await say(page, "Once upon a time");
   await page.click("#to-metrics");
   await page.waitForFunction(() => Number(document.querySelector(".figures dd").textContent.replaceAll(",", "")) >= 24);
-  assert.equal(await page.locator(".plot").count(), 6);
+  assert.equal(await page.locator(".plot").count(), 7);
   await page.waitForFunction(() => [...document.querySelectorAll(".plot")].every((plot) => plot.querySelector(".line")));
-  await page.waitForFunction(() => /resident [\d.]+ MiB/.test(document.querySelectorAll(".plot")[5].getAttribute("aria-label")));
+  await page.waitForFunction(() => /resident [\d.]+ MiB/.test(document.querySelectorAll(".plot")[6].getAttribute("aria-label")));
   await page.click("text=All values");
   await page.waitForSelector("code:text('trine_generation_tokens_total')");
   await checkAccessible(page);
