@@ -22,6 +22,7 @@ use trine_train::data::DocumentFormat;
 
 /// Tokens of a chunk.
 const CONTEXT: usize = 256;
+const CHUNKS: usize = 4;
 const BAR: &str = "measuring {bar:30} {pos}/{len} {eta}";
 /// Larger than any table of costs, in bytes.
 const MOST: u64 = 16 << 20;
@@ -34,17 +35,18 @@ pub struct SearchArgs {
     ///
     /// Measures the divergence of the model with one group of tensors in each format: matrices of one kind, in a third of the layers. The
     /// table is kept beside the model, as NAME.costs.json, and used again for other sizes.
-    #[arg(long, value_name = "BITS", conflicts_with_all = ["format", "target_size"])]
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["format", "tensor", "layers", "embedding_type", "output_type", "target_size"])]
     target_bpw: Option<f64>,
     /// The same for tensors of so many bytes, such as 3.5GiB
-    #[arg(long, value_name = "SIZE", conflicts_with = "format", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(conflicts_with_all = ["format", "tensor", "layers", "embedding_type", "output_type"])]
     target_size: Option<ByteSize>,
     /// Text to measure with, like what the model is for [default: a short one in the program]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Chunks of 256 tokens of that text
-    #[arg(long, value_name = "N", default_value = "4")]
-    chunks: NonZeroU32,
+    /// Chunks of 256 tokens of that text [default: 4]
+    #[arg(long, value_name = "N")]
+    chunks: Option<NonZeroU32>,
 }
 
 impl SearchArgs {
@@ -66,12 +68,16 @@ impl SearchArgs {
                 return Err(UsageError { message, hint: "for example --target-bpw 4.2" }.into());
             }
             (None, Some(size)) => size.as_u64(),
+            (None, None) if self.text.is_some() || self.chunks.is_some() => {
+                let message = "--text and --chunks: nothing is measured without a size".to_owned();
+                return Err(UsageError { message, hint: "add --target-bpw or --target-size, or omit them" }.into());
+            }
             (None, None) => return Ok(None),
         };
         let device = DeviceOptions::default();
         let (tokenizer, text) = (Language::of_metadata(model.metadata())?.tokenizer, self.text()?);
         let context = CONTEXT.min(model.spec().context_length);
-        let most = self.chunks.get() as usize;
+        let most = self.chunks.map_or(CHUNKS, |chunks| chunks.get() as usize);
         let chunks = Chunks::new(&tokenizer, &text, context, most)
             .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
