@@ -81,6 +81,17 @@ impl Conversion {
                 return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
             }
         };
+        let gguf_only = [
+            ("--imatrix", recipe.imatrix.is_some()),
+            ("--tensor and --layers", !recipe.rules.is_empty()),
+            ("--embedding-type", recipe.embedding.is_some()),
+            ("--output-type", recipe.output.is_some()),
+            ("--really", recipe.ternarize),
+        ];
+        if let Some((flag, _)) = gguf_only.iter().find(|(_, given)| *given) {
+            let message = format!("{flag}: a folder has one format for all matrices");
+            return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
+        }
         let stop = interrupt::flag()?;
         let file = self.open()?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
