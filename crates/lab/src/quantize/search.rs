@@ -202,65 +202,40 @@ impl Group {
     }
 }
 
-/// One option for each group, whose divergences have the least sum that fits into `budget`: each group pays for bytes at the same price, and
-/// what is left over goes where it helps most.
-fn pick<'a>(options: &[Vec<&'a Cost>], budget: u64) -> Vec<&'a Cost> {
-    let at_price = |price: f64| -> Vec<usize> {
-        let worth = |cost: &&Cost| cost.kl + price * cost.bytes as f64;
-        let best = |costs: &Vec<&Cost>| (0..costs.len()).min_by(|&a, &b| worth(&costs[a]).total_cmp(&worth(&costs[b])));
-        options.iter().map(|costs| best(costs).unwrap_or(0)).collect()
-    };
-    let bytes = |picked: &[usize]| picked.iter().zip(options).map(|(&i, costs)| costs[i].bytes).sum::<u64>();
-    let (mut low, mut high) = (0.0, 1.0);
-    if bytes(&at_price(low)) > budget {
-        for _ in 0..200 {
-            let middle = (low + high) / 2.0;
-            if bytes(&at_price(middle)) > budget { low = middle } else { high = middle }
-        }
-    } else {
-        high = low;
-    }
-    let mut picked = at_price(high);
-    if bytes(&picked) > budget {
-        picked = vec![0; options.len()];
-    }
-    loop {
-        let left = budget - bytes(&picked);
-        let gain = |group: usize, to: usize| {
-            let (now, next) = (options[group][picked[group]], options[group][to]);
-            let more = next.bytes.saturating_sub(now.bytes);
-            (more > 0 && more <= left && next.kl < now.kl).then(|| (now.kl - next.kl) / more as f64)
-        };
-        let all = (0..options.len()).flat_map(|group| (0..options[group].len()).map(move |to| (group, to)));
-        let best = all.filter_map(|(group, to)| Some((gain(group, to)?, group, to))).max_by(|a, b| a.0.total_cmp(&b.0));
-        let Some((_, group, to)) = best else { break };
-        picked[group] = to;
-    }
-    exchange(&mut picked, options, budget);
-    picked.into_iter().zip(options).map(|(i, costs)| costs[i]).collect()
-}
+/// Parts into which the bytes are divided that are left to choose about.
+const UNITS: u64 = 1 << 16;
 
-/// Takes bytes from one group for another as long as the sum of divergences falls.
-fn exchange(picked: &mut [usize], options: &[Vec<&Cost>], budget: u64) {
-    let bytes = |picked: &[usize]| picked.iter().zip(options).map(|(&i, costs)| costs[i].bytes).sum::<u64>();
-    loop {
-        let (now, mut best) = (bytes(picked), (0.0, None));
-        for (a, b) in (0..options.len()).flat_map(|a| (0..options.len()).map(move |b| (a, b))).filter(|(a, b)| a != b) {
-            for (less, more) in
-                (0..picked[a]).flat_map(|less| (picked[b] + 1..options[b].len()).map(move |more| (less, more)))
-            {
-                let change = |group: usize, to: usize| options[group][to].kl - options[group][picked[group]].kl;
-                let freed = options[a][picked[a]].bytes - options[a][less].bytes;
-                let taken = options[b][more].bytes - options[b][picked[b]].bytes;
-                let gain = -change(a, less) - change(b, more);
-                if now - freed + taken <= budget && gain > best.0 {
-                    best = (gain, Some((a, less, b, more)));
-                }
-            }
-        }
-        let Some((a, less, b, more)) = best.1 else { return };
-        (picked[a], picked[b]) = (less, more);
+/// One option for each group, whose divergences have the least sum that fits into `budget`: a knapsack with one thing out of each group,
+/// filled in units of a 65,536th of what is left when all groups have their smallest option, and exactly when fewer bytes are left than that.
+fn pick<'a>(options: &[Vec<&'a Cost>], budget: u64) -> Vec<&'a Cost> {
+    let smallest = |costs: &[&Cost]| costs.iter().map(|cost| cost.bytes).min().unwrap_or(0);
+    let left = budget.saturating_sub(options.iter().map(|costs| smallest(costs)).sum());
+    let unit = left.div_ceil(UNITS).max(1);
+    let room = (left / unit) as usize;
+    let units = |costs: &[&Cost], option: usize| ((costs[option].bytes - smallest(costs)).div_ceil(unit)) as usize;
+
+    // The least sum of the groups so far within so many units, and what the last group has in it.
+    let mut least = vec![0.0; room + 1];
+    let mut chosen: Vec<Vec<usize>> = Vec::new();
+    for costs in options {
+        let best = |within: usize| -> (f64, usize) {
+            let fitting = (0..costs.len()).filter(|&option| units(costs, option) <= within);
+            let sums = fitting.map(|option| (least[within - units(costs, option)] + costs[option].kl, option));
+            sums.min_by(|a, b| a.0.total_cmp(&b.0)).expect("the smallest takes no unit")
+        };
+        let (sums, options) = (0..=room).map(best).unzip();
+        least = sums;
+        chosen.push(options);
     }
+
+    let mut within = room;
+    let mut picked: Vec<&Cost> = Vec::new();
+    for (costs, chosen) in options.iter().zip(chosen).rev() {
+        picked.push(costs[chosen[within]]);
+        within -= units(costs, chosen[within]);
+    }
+    picked.reverse();
+    picked
 }
 
 /// Puts tensors into other formats as they are loaded.
@@ -286,15 +261,16 @@ pub fn rewriting(formats: HashMap<String, &'static Format>, recipe: &Recipe) -> 
 mod tests {
     use super::*;
 
-    /// The least sum of all choices that fit, by trying each.
+    /// The least sum of all choices that fit, by trying each; where bytes are counted in units, a little more.
     #[test]
-    fn choices_are_nearly_the_best_of_all() {
+    fn choices_are_the_best_of_all() {
         let mut random = fastrand::Rng::with_seed(5);
-        for _ in 0..200 {
+        for round in 0..200 {
+            let size = if round % 2 == 0 { 1 } else { 1_000_000 };
             let groups: Vec<Vec<Cost>> = (0..4)
                 .map(|_| {
                     let scale = random.f64() * 3.0;
-                    let weights = random.u64(50..500);
+                    let weights = size * random.u64(50..500);
                     (2..8)
                         .map(|bits| {
                             let kl = scale * f64::powi(0.4, bits) * (0.8 + 0.4 * random.f64());
@@ -307,7 +283,7 @@ mod tests {
             let options: Vec<Vec<&Cost>> = groups.iter().map(|group| group.iter().collect()).collect();
             let sum = |of: &dyn Fn(&Cost) -> u64, costs: &[&Cost]| costs.iter().map(|cost| of(cost)).sum::<u64>();
             let least: u64 = options.iter().map(|costs| costs[0].bytes).sum();
-            let budget = least + random.u64(0..least * 2);
+            let budget = least + random.u64(0..least);
             let kl = |costs: &[&Cost]| costs.iter().map(|cost| cost.kl).sum::<f64>();
             let mut best = f64::INFINITY;
             for code in 0..6usize.pow(4) {
@@ -318,7 +294,8 @@ mod tests {
             }
             let picked = pick(&options, budget);
             assert!(sum(&|cost| cost.bytes, &picked) <= budget);
-            assert!(kl(&picked) <= 1.2 * best, "{} {best}", kl(&picked));
+            let allowed = if size == 1 { 1.0 + 1e-12 } else { 1.001 };
+            assert!(kl(&picked) <= allowed * best, "{} {best}", kl(&picked));
         }
     }
 }
