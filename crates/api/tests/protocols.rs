@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fields, message, plain, served};
+use common::{fields, message, plain, served, with};
 use serde_json::{Value, json};
 use trine_api::openai::Shared;
 use trine_api::{Ask, Fields, Problem, Writer, anthropic, ollama, openai, responses};
@@ -10,15 +10,6 @@ use trine_engine::{Choice, FinishReason};
 use trine_grammar::Constraint;
 
 type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
-
-/// A body with more fields; those of an object in it are added to it.
-fn with(body: &Value, more: &Value) -> Value {
-    let mut body = body.clone();
-    for (name, value) in more.as_object().unwrap() {
-        body[name] = value.clone();
-    }
-    body
-}
 
 #[test]
 fn a_protocol_takes_no_field_of_another() {

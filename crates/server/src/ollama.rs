@@ -80,7 +80,7 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
     });
     match shown.await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem)),
     }
 }
 
@@ -112,6 +112,6 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
     };
     match embedded.await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem)),
     }
 }

@@ -60,6 +60,13 @@ impl Total {
         total
     }
 
+    /// Notes how many tokens of an answer's prompt were in the cache, which counts once for all answers to it.
+    pub fn cached(&mut self, index: usize, tokens: usize) {
+        if index.is_multiple_of(self.answers) {
+            self.usage[index].cached_tokens = tokens;
+        }
+    }
+
     /// Counts a token of an answer.
     pub fn token(&mut self, index: usize) {
         self.usage[index].completion_tokens += 1;
@@ -157,6 +164,13 @@ pub struct StreamOptions {
     pub timings: bool,
     /// Whether chunks tell how far the prompt is read.
     pub progress: bool,
+}
+
+impl StreamOptions {
+    /// Whether the engine has to tell how far the prompt is read, and with that what was in the cache.
+    pub fn asks_progress(self) -> bool {
+        self.progress || self.continuous_usage
+    }
 }
 
 impl StreamOptions {
