@@ -199,6 +199,7 @@ fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
         let mut running = handle.submit(request(80)).unwrap();
         let mut waiting = handle.submit(request(80)).unwrap();
         assert!(matches!(running.recv(), Some(Update::Token(_))));
+        block_on(handle.ping_async()).unwrap();
         let load = handle.load().unwrap();
         assert!(load.running + load.waiting >= 1, "{load:?}");
         shutdown(&handle).unwrap();
@@ -206,6 +207,8 @@ fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
         assert!(matches!(waiting.iter().last(), Some(Update::Finished { finish_reason: FinishReason::Cancelled, .. })));
         assert!(matches!(handle.submit(request(1)).err(), Some(Error::ShutDown)));
         assert!(matches!(handle.load(), Err(Error::ShutDown)));
+        assert!(matches!(handle.ping(), Err(Error::ShutDown)));
+        assert!(matches!(block_on(handle.ping_async()), Err(Error::ShutDown)));
         shutdown(&handle).unwrap();
     }
 
@@ -281,8 +284,10 @@ impl Filter for Inside {
         };
         let found = vec![
             handle.submit(request(1)).err(),
+            handle.ping().err(),
             handle.shutdown().err(),
             block_on(handle.submit_async(request(1))).err(),
+            block_on(handle.ping_async()).err(),
             block_on(handle.shutdown_async()).err(),
             failed(first.recv()),
             failed(block_on(second.next_async())),

@@ -90,9 +90,9 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
         let admission = Admission::of(&request);
         let inputs = read(&app, request, |app, mut fields| {
             check_model(app, &fields)?;
-            for name in ["model", "keep_alive", "options"] {
-                fields.take(name);
-            }
+            fields.take("model");
+            fields.object("options")?;
+            ollama::keep_alive(&mut fields)?;
             // A text that is too long is refused, and never cut.
             fields.boolean("truncate")?;
             fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;

@@ -202,11 +202,18 @@ impl StreamOptions {
             timings,
             progress,
         };
-        // No padding is added.
-        inner.take("include_obfuscation");
-        inner.finish().map_err(|problem| crate::Problem::field(name, problem.message))?;
+        finish_stream_options(inner)?;
         Ok(options)
     }
+}
+
+/// Takes what all of `stream_options` have, and refuses what is left.
+///
+/// # Errors
+/// With what is wrong or not known.
+pub fn finish_stream_options(mut inner: crate::Fields) -> Result<(), crate::Problem> {
+    let taken = inner.only("include_obfuscation", &json!(false), "no padding is added");
+    taken.and_then(|()| inner.finish()).map_err(|problem| crate::Problem::field("stream_options", problem.message))
 }
 
 /// The models that answers are from.

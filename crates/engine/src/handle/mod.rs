@@ -61,6 +61,7 @@ enum Command {
     /// A generation that was full has room again.
     Resume(SeqId),
     ClearPrefixCache,
+    Ping(Reply<()>),
     Shutdown,
 }
 
@@ -164,6 +165,22 @@ impl Handle {
     /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone.
     pub fn load(&self) -> Result<Load, Error> {
         self.status.load()
+    }
+
+    /// Waits until the engine takes commands again, when the current step ends: it does not hang.
+    ///
+    /// # Errors
+    /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone; [`Error::OwnThread`].
+    pub fn ping(&self) -> Result<(), Error> {
+        self.send(Command::Ping)?.recv_blocking().map_err(|_| self.status.gone())
+    }
+
+    /// [`Handle::ping`] for async tasks.
+    ///
+    /// # Errors
+    /// Those of [`Handle::ping`].
+    pub async fn ping_async(&self) -> Result<(), Error> {
+        self.send(Command::Ping)?.recv().await.map_err(|_| self.status.gone())
     }
 
     /// Cancels all requests, ends the engine's thread and waits for it, until the current step ends. Generations get

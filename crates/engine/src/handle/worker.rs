@@ -105,6 +105,7 @@ impl Worker {
                     self.engine.pause(id, false);
                 }
             }
+            Command::Ping(reply) => reply.send(()),
             Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
             Command::Shutdown => return ControlFlow::Break(()),
         }
