@@ -7,6 +7,11 @@ python golden/compare_llamacpp.py golden
     largest difference of its logits from the golden ones, and how many greedy ids agree. llama.cpp rounds activations
     to F16 or BF16 before it multiplies them with F16 or BF16 weights, and to int8 per 256 before ternary ones.
 
+python golden/compare_llamacpp.py converted --trine TRINE [--formats f32,q8_0] [--models NAME,...]
+    Every folder of golden/models as `trine convert` makes a GGUF file of it, in each format that its rows can have:
+    what llama.cpp says if it does not open it, else whether the tokenizer gives the golden ids, the largest difference
+    of its logits from the golden ones, and how many greedy ids are those of `trine run`, of how many.
+
 python golden/compare_llamacpp.py greedy --gguf FILE --prompts PROMPTS.json [--n 64]
     PROMPTS.json: a list of texts. Prints for each the prompt's ids and the n greedy ids, float32 key/value cache.
 
@@ -25,7 +30,9 @@ python golden/compare_llamacpp.py kl --gguf FILE --tokens IDS.json [--trine LOGI
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gguf
@@ -67,6 +74,48 @@ def golden(_args):
         )
         model.close()
     return report
+
+
+def converted(args):
+    report = {}
+    for folder in sorted(GOLDEN.iterdir()):
+        if args.models and folder.name not in args.models.split(","):
+            continue
+        facts = json.loads((folder / "golden.json").read_text())
+        for kind in args.formats.split(","):
+            with tempfile.TemporaryDirectory() as out:
+                path = f"{out}/model.gguf"
+                report.setdefault(folder.name, {})[kind] = one_converted(args.trine, folder, facts, kind, path)
+        print(folder.name, json.dumps(report[folder.name]), file=sys.stderr)
+    return report
+
+
+def one_converted(trine, folder, facts, kind, path):
+    ran = subprocess.run([trine, "convert", folder, path, "--format", kind, "--really"], capture_output=True, text=True)
+    if ran.returncode:
+        return "not converted: " + ran.stderr.strip().splitlines()[0]
+    try:
+        model = llamacpp.Model(path)
+    except RuntimeError as error:
+        return str(error)
+    expected = np.fromfile(folder / "logits.f32", dtype="<f4").reshape(-1, facts["vocab"])
+    rows, agreeing, asked, tokenizer = [], 0, 0, True
+    for prompt in facts["prompts"]:
+        n = len(prompt["greedy"])
+        tokenizer &= model.tokenize(prompt["text"]) == prompt["ids"]
+        model.clear()
+        rows.append(model.decode(prompt["ids"]))
+        theirs = model.greedy(prompt["ids"], n)
+        command = [trine, "run", path, prompt["text"], "--raw", "--json", "--temperature", "0", "--max-tokens", str(n)]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        if ran.returncode:
+            return "not run: " + ran.stderr.strip().splitlines()[0]
+        ours = json.loads(ran.stdout)["ids"]
+        agreeing += next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), len(ours))
+        asked += len(ours)
+    model.close()
+    difference = float(np.abs(np.concatenate(rows) - expected).max())
+    return dict(same_ids=tokenizer, largest_difference=difference, greedy_agreeing=[agreeing, asked])
 
 
 def greedy(args):
@@ -148,6 +197,11 @@ def main():
     commands = parser.add_subparsers(required=True)
     for command, options in {
         golden: {},
+        converted: {
+            "--trine": {},
+            "--formats": dict(default="f32"),
+            "--models": dict(default=None),
+        },
         greedy: {"--gguf": {}, "--prompts": {}, "--n": dict(type=int, default=64)},
         tokens: {
             "--gguf": {},
@@ -163,7 +217,7 @@ def main():
         for name, option in options.items():
             sub.add_argument(name, **(option or dict(required=True)))
     args = parser.parse_args()
-    print(json.dumps(args.run(args), indent=1 if args.run in (golden, kl) else None))
+    print(json.dumps(args.run(args), indent=1 if args.run in (golden, converted, kl) else None))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use crate::activations::{ActivationBlock, GROUP};
 use crate::cache_line::CacheLine;
 use crate::math::{load_padded, load_tail};
 use crate::simd::{LANES, Simd};
-use trine_tensor::{Format, format};
+use trine_tensor::{Format, IntegerScheme, format};
 
 /// How the scale is chosen.
 #[derive(Clone, Copy)]
@@ -103,4 +103,10 @@ pub(crate) fn bf16<S: Simd>(simd: S, x: &[f32], out: &mut [CacheLine]) {
 #[inline(always)]
 pub(crate) fn encode<S: Simd>(_: S, format: &Format, weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     if S::EXTRA { format::encode(format, weights, importance, out) } else { (format.encode)(weights, importance, out) }
+}
+
+/// What `encode` of [`IntegerScheme`] does.
+#[inline(always)]
+pub(crate) fn integers<S: Simd>(_: S, scheme: IntegerScheme, weights: &[f32], codes: &mut [i8]) -> (f32, i8) {
+    scheme.encode(weights, codes)
 }

@@ -13,7 +13,7 @@ use crate::gemm;
 use crate::matrix::{Out, Rows};
 use crate::simd;
 use crate::simd::scalar::Scalar;
-use trine_tensor::Format;
+use trine_tensor::{Format, IntegerScheme};
 
 /// Multiplies by weights widened to float.
 pub(crate) type FloatKernel = fn(&Rows, &[f32], &mut Out);
@@ -88,6 +88,7 @@ pub struct Table {
     pub(crate) adamw: fn(&AdamWStep, &mut [f32], &[f32], &mut [f32], &mut [f32]),
     pub(crate) sum_of_squares: fn(&[f32]) -> f64,
     pub(crate) encode: fn(&Format, &[f32], Option<&[f32]>, &mut [u8]),
+    pub(crate) integers: fn(IntegerScheme, &[f32], &mut [i8]) -> (f32, i8),
 }
 
 /// The registry of instruction sets, best first; the scalar one is last and always supported.
@@ -286,6 +287,7 @@ macro_rules! table {
                 encode(
                     format: &trine_tensor::Format, weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]
                 ) -> () = quantize::encode;
+                integers(scheme: trine_tensor::IntegerScheme, weights: &[f32], codes: &mut [i8]) -> (f32, i8) = quantize::integers;
             )
         };
     };

@@ -21,6 +21,8 @@ pub struct Device {
     pub load: Load,
     /// The memory that a model will take on it.
     pub plan: Plan,
+    /// The CPU that encodes weights for it.
+    pub encoder: fn(Option<&'static str>, &DeviceOptions) -> Result<Cpu>,
     /// Loads a model on a CPU and on this device, to run side by side. The error that each operation may have is the device's own.
     pub compare: LoadBeside,
 }
@@ -44,6 +46,7 @@ pub static DEVICES: &[Device] = &[Device {
     probe: || tables().map(|table| table.name).collect(),
     load: |file, isa, options, model, progress| on(cpu(isa, options)?, file, options, model, progress),
     plan: |file, spec, isa, options, work| on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work),
+    encoder: |isa, options| cpu(isa, options),
     compare: |file, reference, isa, options, progress| {
         // All instruction sets give the same bits.
         side_by_side(file, reference, cpu(isa, options)?, |_| 0.0, progress)
@@ -148,6 +151,12 @@ pub fn load(
 pub fn plan(file: &File, spec: &Spec, options: &DeviceOptions, work: &Workload) -> Result<MemoryPlan> {
     let (device, variant) = options.device.find();
     (device.plan)(file, spec, variant, options, work)
+}
+
+/// The CPU that encodes weights for the device that the options name.
+pub(crate) fn encoder(options: &DeviceOptions) -> Result<Cpu> {
+    let (device, variant) = options.device.find();
+    (device.encoder)(variant, options)
 }
 
 /// Loads the model of `file` on two devices, which run every operation side by side; the first one that differs by more than it may is left in

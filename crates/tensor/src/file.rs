@@ -22,7 +22,8 @@ pub struct OpenOptions {
     pub mmap: bool,
     /// Request huge pages for memory that the file is read into.
     pub huge_pages: bool,
-    /// Formats of GGUF type numbers that stand for several formats, where the file does not determine one.
+    /// Formats of GGUF type numbers that stand for several formats, where the file does not determine one, and formats of the program's own,
+    /// whose numbers are read as these.
     pub layouts: Vec<&'static Format>,
 }
 

@@ -58,7 +58,7 @@ pub use bytes::Bytes;
 pub use error::{Error, Result};
 pub use file::{File, FileFormat, OpenOptions};
 pub use folder::module_folder;
-pub use format::{FORMATS, Format};
+pub use format::{FORMATS, Format, IntegerScheme, Quantized};
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use receipt::Receipt;
 pub use replacement::Replacement;

@@ -199,7 +199,8 @@ fn errors_are_near_the_least_that_so_many_bits_allow() {
         let bound = match format.name {
             // Bytes under a scale for activations too, with sums beside them.
             "Q8_1" | "Q8_K" => 4.0,
-            name if GRIDS.contains(&name) => 1.5,
+            // Their blocks are longer than those of the least error.
+            name if GRIDS.contains(&name) => 1.55,
             name if name.starts_with("IQ4") || name.ends_with("_K") => 1.7,
             // A scale for few weights, as ggml writes them.
             _ => 2.5,

@@ -20,6 +20,7 @@
 //! | [`engine::Engine`] | many requests in one batch, in a loop that you drive step by step |
 //! | [`engine::Handle`] | many requests from threads or async tasks; the engine runs on its own thread, `max_sequences` at once |
 //! | [`Embedder`] | texts in, vectors out |
+//! | [`Quantizer`] | slices of weights in, bytes of a format or integers and scales out |
 //!
 //! [`Options`] configures loading. [`Llm::embedded`] is a small model that is part of the library; [`EMBEDDED`] stands for its path. The
 //! feature `train` adds the module `train`.
@@ -37,6 +38,7 @@
 //! - `tokio`: a [`engine::Handle`] shared by async tasks
 //! - `sampler`: a custom sampling filter
 //! - `backend`: a custom wrapper around a backend
+//! - `quantize`: a weight format of its own, and what it loses beside others
 //! - `runner`: a custom [`model::Runner`] in an engine
 //! - `train`: a model trained on a text, with the feature `train`
 //!
@@ -75,7 +77,7 @@ pub use options::Options;
 pub use placement::{Placement, WeightStorage, available_memory};
 pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
-pub use trine_model::{EMBEDDED, open_file};
+pub use trine_model::{EMBEDDED, Quantizer, open_file};
 #[cfg(feature = "train")]
 pub use trine_train as train;
 
@@ -100,8 +102,8 @@ pub mod model {
     pub use trine_model::{
         ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
         GenerationConfig, GgufModel, HfModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind,
-        NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Rewrite, Runner, RunnerMemory, Sizes, Spec,
-        TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
+        NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Quantizer, Rewrite, Runner, RunnerMemory,
+        Sizes, Spec, TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
     };
 }
 
@@ -119,8 +121,9 @@ pub mod backend {
 /// Model files: their metadata and tensors, read and written, and the formats of weights.
 pub mod tensor {
     pub use trine_tensor::{
-        Array, Bytes, Error, FORMATS, File, FileFormat, Format, Metadata, OpenOptions, Receipt, Replacement,
-        ShardedWriter, Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, receipt, safetensors,
+        Array, Bytes, Error, FORMATS, File, FileFormat, Format, IntegerScheme, Metadata, OpenOptions, Quantized,
+        Receipt, Replacement, ShardedWriter, Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, receipt,
+        safetensors,
     };
 }
 

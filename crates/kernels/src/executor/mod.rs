@@ -5,6 +5,7 @@ pub(crate) mod attention;
 pub(crate) mod attention_backward;
 mod disjoint;
 mod elementwise;
+mod encode;
 mod experts;
 pub(crate) mod gemm;
 pub(crate) mod pool;
@@ -20,6 +21,7 @@ use pool::Pool;
 use scratch::{PackBuffer, Scratch, lock};
 use std::sync::Mutex;
 use tiling::Tiling;
+use trine_tensor::format::Loss;
 
 /// Multiplications that are worth waking another thread for.
 const MIN_PARALLEL_WORK: usize = 1 << 14;
@@ -40,6 +42,8 @@ pub struct CpuExecutor {
     /// States of attention that several threads share.
     states: Vec<CacheLine>,
     tiling: Tiling,
+    /// Of each piece of what is encoded.
+    losses: Vec<Loss>,
 }
 
 /// Called with a row's index, the row, and the thread's scratch.
@@ -64,6 +68,7 @@ impl CpuExecutor {
             packed: PackBuffer::default(),
             states: Vec::new(),
             tiling: Tiling::default(),
+            losses: Vec::new(),
         }
     }
 

@@ -345,9 +345,8 @@ impl Pool<'_> {
             writer.end_tensor()?;
             loss
         };
-        // Half precision rounds a scale by at most 2^-11 of it.
-        let (worst, nearest) = loss.worst();
-        if format.encodes_trits() && (worst - nearest).abs() > loss.largest() / 2048.0 {
+        if format.encodes_trits() && !loss.is_ternary() {
+            let (worst, nearest) = loss.worst();
             return Err(Error::NotTernary { tensor: info.name.clone(), format: format.name, worst, nearest });
         }
         Ok(loss.check(info)?)

@@ -80,8 +80,12 @@ pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
             keys.translate(within(hf), gguf, value as f32)?;
         }
     }
-    let truncate = config.flag(&within("truncate"))?.unwrap_or(true);
-    keys.translate(within("truncate"), "rope.scaling.truncate", truncate)?;
+    // Only YaRN has bounds to cut off.
+    let yarn = ["rope_type", "type"].iter().any(|key| config.text(&within(key)).is_ok_and(|kind| kind == Some("yarn")));
+    let truncate = config.flag(&within("truncate"))?;
+    if let Some(truncate) = truncate.or(yarn.then_some(true)) {
+        keys.translate(within("truncate"), "rope.scaling.truncate", truncate)?;
+    }
     // YaRN as DeepSeek parameterises it (arXiv:2405.04434, section 3.1.4).
     if let Some(all) = config.number(&within("mscale_all_dim"))?.filter(|&all| all != 0.0) {
         let factor = config.number(&within("factor"))?.unwrap_or(1.0).max(1.0);

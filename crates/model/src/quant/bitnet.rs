@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use trine_tensor::format::{F32, I2_S};
-use trine_tensor::{Format, View};
+use trine_tensor::{Format, IntegerScheme, View};
 
 /// Ternary weights, four to a byte: the byte at `[i, col]` of `[n, cols]` holds rows `i`, `i + n`, `i + 2n` and `i + 3n`, low bits first.
 ///
@@ -23,19 +23,17 @@ pub fn unpack_trits(packed: &View, scale: f32) -> Result<Vec<f32>> {
     Ok(weights)
 }
 
-/// Rounds `w / mean|w|` to -1, 0 or 1, times the mean (arXiv:2402.17764, section 2).
+/// The ternary weights of [`IntegerScheme::AbsMean`], times their scale.
 ///
 /// # Errors
-/// When the mean is not finite.
+/// When a weight is not finite.
 pub fn absmean(name: &str, mut weights: Vec<f32>) -> Result<Vec<f32>> {
-    let mean = weights.iter().map(|w| w.abs() as f64).sum::<f64>() / weights.len() as f64;
-    if !mean.is_finite() {
-        return Err(Error::BadWeight { tensor: name.to_owned(), expected: "finite weights", found: mean as f32 });
+    if let Some(&found) = weights.iter().find(|w| !w.is_finite()) {
+        return Err(Error::BadWeight { tensor: name.to_owned(), expected: "finite weights", found });
     }
-    let scale = 1.0 / mean.max(1e-5) as f32;
-    for w in &mut weights {
-        *w = (*w * scale).round_ties_even().clamp(-1.0, 1.0) / scale;
-    }
+    let mut codes = vec![0; weights.len()];
+    let (scale, _) = IntegerScheme::AbsMean.encode(&weights, &mut codes);
+    weights.iter_mut().zip(codes).for_each(|(w, code)| *w = scale * f32::from(code));
     Ok(weights)
 }
 

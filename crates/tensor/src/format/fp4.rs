@@ -5,6 +5,7 @@
 //! weights, byte `j` holds weight `j` in its low and weight `n / 2 + j` in its high half. The levels here are twice those of E2M1, and the
 //! scales half of what their bits say.
 
+use super::search::LANES;
 use super::{Format, Layout, bounded, finite};
 
 /// What codes of 4 bits mean: twice an E2M1.
@@ -46,14 +47,7 @@ pub static MXFP4: Format = Format {
             unpack(&block[1..], e8m0_half(block[0]), out);
         }
     },
-    // The largest weight has the exponent of the largest level, 4 to 6.
-    encode: |weights, _, out| {
-        for (block, out) in weights.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<17>().0) {
-            let block = block.map(finite);
-            out[0] = (super::abs_max(&block).to_bits() >> 23).saturating_sub(2) as u8;
-            pack(&block, e8m0_half(out[0]), &mut out[1..]);
-        }
-    },
+    encode: encode_mxfp4,
 };
 
 /// 4-bit floats, and an 8-bit float per 16 weights.
@@ -73,26 +67,62 @@ pub static NVFP4: Format = Format {
             }
         }
     },
-    // Of the scales around the one with which the largest weight is the largest level, 6, the one with the least squared error.
-    encode: |weights, _, out| {
-        for (block, out) in weights.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<36>().0) {
-            for (i, part) in block.as_chunks::<16>().0.iter().enumerate() {
-                let part = part.map(bounded);
-                let scale = super::abs_max(&part) / 12.0;
-                let first = (0..126).take_while(|&x| UE4M3_HALVES[x] < scale).count();
-                let error = |&x: &usize| -> f32 {
-                    let scale = UE4M3_HALVES[x];
-                    let level = |w: f32| scale * f32::from(LEVELS[usize::from(nearest(w, scale))]);
-                    part.iter().map(|&w| (w - level(w)).powi(2)).sum()
-                };
-                let candidates = first.saturating_sub(3)..=(first + 3).min(126);
-                let best = candidates.min_by(|a, b| error(a).total_cmp(&error(b))).expect("some");
-                out[i] = best as u8;
-                pack(&part, UE4M3_HALVES[best], &mut out[4 + 8 * i..][..8]);
+    encode: encode_nvfp4,
+};
+
+/// The scale has the exponent with which the largest weight is 4 to 6, the largest level.
+#[inline(always)]
+pub(super) fn encode_mxfp4(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+    for (block, out) in weights.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<17>().0) {
+        let block = block.map(finite);
+        out[0] = (super::abs_max(&block).to_bits() >> 23).saturating_sub(2) as u8;
+        pack(&block, e8m0_half(out[0]), &mut out[1..]);
+    }
+}
+
+/// Of the scales around the one with which the largest weight is the largest level, 6, the one with the least squared error.
+#[inline(always)]
+pub(super) fn encode_nvfp4(weights: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+    for (weights, out) in weights.chunks(16 * LANES).zip(out.chunks_mut(9 * LANES)) {
+        // Sixteen parts at once, each in a lane.
+        let mut parts = [[0f32; 16]; LANES];
+        for (part, weights) in parts.iter_mut().zip(weights.as_chunks::<16>().0) {
+            *part = weights.map(bounded);
+        }
+        let (mut sizes, mut largest) = ([[0f32; LANES]; 16], [0f32; LANES]);
+        for (lane, part) in parts.iter().enumerate() {
+            for (size, weight) in sizes.iter_mut().zip(part) {
+                size[lane] = weight.abs();
+                largest[lane] = largest[lane].max(weight.abs());
             }
         }
-    },
-};
+        let first = largest.map(|largest| UE4M3_HALVES[..126].partition_point(|&scale| scale < largest / 12.0));
+        let (mut least, mut best) = ([f32::INFINITY; LANES], [0; LANES]);
+        for step in 0..7 {
+            let codes = first.map(|first| (first + step).saturating_sub(3).min(126));
+            let scales = codes.map(|code| UE4M3_HALVES[code]);
+            let mut errors = [0f32; LANES];
+            for size in &sizes {
+                for lane in 0..LANES {
+                    let error = size[lane] - scales[lane] * level(size[lane], scales[lane]);
+                    errors[lane] += error * error;
+                }
+            }
+            for lane in 0..LANES {
+                let better = errors[lane] < least[lane];
+                least[lane] = if better { errors[lane] } else { least[lane] };
+                best[lane] = if better { codes[lane] } else { best[lane] };
+            }
+        }
+        for (n, out) in out.as_chunks_mut::<36>().0.iter_mut().enumerate() {
+            for i in 0..4 {
+                let best = best[4 * n + i];
+                out[i] = best as u8;
+                pack(&parts[4 * n + i], UE4M3_HALVES[best], &mut out[4 + 8 * i..][..8]);
+            }
+        }
+    }
+}
 
 fn unpack(codes: &[u8], scale: f32, out: &mut [f32]) {
     let (low, high) = out.split_at_mut(out.len() / 2);
@@ -102,15 +132,30 @@ fn unpack(codes: &[u8], scale: f32, out: &mut [f32]) {
     }
 }
 
-fn pack(weights: &[f32], scale: f32, codes: &mut [u8]) {
-    let (low, high) = weights.split_at(weights.len() / 2);
-    for ((&low, &high), byte) in low.iter().zip(high).zip(codes) {
-        *byte = nearest(low, scale) | nearest(high, scale) << 4;
+#[inline(always)]
+fn pack<const N: usize>(weights: &[f32; N], scale: f32, out: &mut [u8]) {
+    let mut codes = [0u32; N];
+    for (code, weight) in codes.iter_mut().zip(weights) {
+        let index: u32 = STEPS.iter().map(|&(middle, _)| u32::from(weight.abs() > middle * unit(scale))).sum();
+        *code = if *weight < 0.0 && index > 0 { index | 8 } else { index };
+    }
+    let (low, high) = codes.split_at(N / 2);
+    for ((low, high), byte) in low.iter().zip(high).zip(out) {
+        *byte = (low | high << 4) as u8;
     }
 }
 
-/// The code whose level is nearest, the first of several.
-fn nearest(w: f32, scale: f32) -> u8 {
-    let error = |&code: &u8| (scale * f32::from(LEVELS[usize::from(code)]) - w).abs();
-    (0..16).min_by(|a, b| error(a).total_cmp(&error(b))).expect("16 codes")
+/// The level nearest to a magnitude, the lower of two.
+#[inline(always)]
+fn level(size: f32, scale: f32) -> f32 {
+    STEPS.iter().map(|&(middle, step)| if size > middle * unit(scale) { step } else { 0.0 }).sum()
+}
+
+/// The middles between levels, and how far apart these are. A middle times a scale is exact.
+const STEPS: [(f32, f32); 7] = [(0.5, 1.0), (1.5, 1.0), (2.5, 1.0), (3.5, 1.0), (5.0, 2.0), (7.0, 2.0), (10.0, 4.0)];
+
+/// A scale, or infinity for 0: no weight is then beyond a middle.
+#[inline(always)]
+fn unit(scale: f32) -> f32 {
+    if scale > 0.0 { scale } else { f32::INFINITY }
 }

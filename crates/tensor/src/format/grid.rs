@@ -180,6 +180,11 @@ impl GridPoints {
     }
 }
 
+/// Least squares makes a block shorter, along its weights, by the share that is rounded off. Over the layers of a model this harms more than
+/// the error. This part of the length is given back; all of it is a little better still, with errors above llama.cpp's in the formats of the
+/// fewest bits.
+const LENGTH: f64 = 0.7;
+
 /// Scales that are tried without the grid.
 const STEPS: usize = 16;
 
@@ -300,13 +305,16 @@ fn search<L: GridFormat, const PART: usize>(mut parts: Parts<PART>) -> [GridCode
         }
     }
     let points = grid.choose(&parts, &rounded, &shifts);
+    let squares = parts.squares();
     let groups = PART / grid.width;
     for (n, codes) in codes.iter_mut().enumerate().take(LANES / per_block) {
-        let (mut wq, mut qq) = (0.0, 0.0);
+        let (mut wq, mut qq, mut ww) = (0.0, 0.0, 0.0);
         for i in 0..per_block {
             let lane = n * per_block + i;
-            wq += parts.totals[lane] * multiples[lane] * points.wq[lane];
-            qq += parts.totals[lane] * multiples[lane] * multiples[lane] * points.qq[lane];
+            let total = f64::from(parts.totals[lane]);
+            wq += total * f64::from(multiples[lane] * points.wq[lane]);
+            qq += total * f64::from(multiples[lane] * multiples[lane] * points.qq[lane]);
+            ww += total * squares[lane];
             for group in 0..groups {
                 let second = shifts[group][lane] != L::SHIFTS[0];
                 let index = points.at[group][lane] as usize + if second { grid.halves.len() } else { 0 };
@@ -314,7 +322,8 @@ fn search<L: GridFormat, const PART: usize>(mut parts: Parts<PART>) -> [GridCode
             }
         }
         if wq > 0.0 && qq > 0.0 {
-            codes.d = to_f16(wq / qq);
+            let (least, whole) = (wq / qq, ww / wq);
+            codes.d = to_f16((least + LENGTH * (whole - least)) as f32);
         }
     }
     codes

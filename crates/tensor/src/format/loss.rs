@@ -10,18 +10,24 @@ fn limit(format: &Format) -> f64 {
     (8.0 * (-format.bits_per_weight()).exp2()).clamp(0.01, 0.9)
 }
 
-/// The largest magnitude that a block format can hold.
-fn largest(format: &'static Format) -> Result<f32> {
-    if format.block == 1 || format.encodes_trits() {
-        return Ok(f32::MAX);
+impl Format {
+    /// The largest magnitude that the format can hold; for those without blocks, and ternary ones, that of `f32`.
+    ///
+    /// # Panics
+    /// When the format is a program's own, and its functions panic.
+    pub fn largest(&'static self) -> f32 {
+        if self.block == 1 || self.encodes_trits() || self.matrix_layout().is_some() {
+            return f32::MAX;
+        }
+        let held = |every: usize| {
+            let weights: Vec<f32> = (0..self.block).map(|i| if i % every == 0 { f32::MAX } else { 0.0 }).collect();
+            let (bytes, mut again) = (self.encode(&weights), vec![0.0; self.block]);
+            let (row, tail) = bytes.split_at(bytes.len() - self.tail);
+            (self.decode)(row, tail, &mut again);
+            super::abs_max(&again)
+        };
+        f32::min(held(1), held(2))
     }
-    let info = TensorInfo { name: String::new(), format, shape: vec![1, format.block] };
-    let held = |every: usize| {
-        let weights: Vec<f32> = (0..format.block).map(|i| if i % every == 0 { f32::MAX } else { 0.0 }).collect();
-        let held = View::new("", format, info.shape.clone(), info.encode(&weights)?)?.decode();
-        Ok::<_, Error>(super::abs_max(&held))
-    };
-    Ok(f32::min(held(1)?, held(2)?))
 }
 
 /// What encoding lost of some weights of a tensor.
@@ -102,13 +108,24 @@ impl Loss {
         if self.errors == 0.0 { 0.0 } else { (self.errors / self.squares).sqrt() }
     }
 
+    /// Whether the weights are still those that they were, rounded as a format does: finite, none beyond `largest`, its [`Format::largest`], and
+    /// near.
+    pub fn is_rounding(&self, format: &Format, largest: f32) -> bool {
+        let fine = self.errors.is_finite() && self.largest <= largest;
+        fine && self.errors.sqrt() <= limit(format) * self.squares.sqrt()
+    }
+
+    /// Whether the weights are ternary: none is further from what became of it than half precision rounds the largest.
+    pub fn is_ternary(&self) -> bool {
+        (self.worst.1 - self.worst.2).abs() <= self.largest / 2048.0
+    }
+
     /// Checks that the weights, all of the tensor `info`, are still those that they were: finite, none beyond the range of the format, and near.
     ///
     /// # Errors
     /// [`Error::Lossy`] when they are not.
     pub fn check(&self, info: &TensorInfo) -> Result<()> {
-        let fine = self.errors.is_finite() && self.largest <= largest(info.format)?;
-        if fine && self.errors.sqrt() <= limit(info.format) * self.squares.sqrt() {
+        if self.is_rounding(info.format, info.format.largest()) {
             return Ok(());
         }
         let (weight, encoded) = self.worst();

@@ -12,6 +12,7 @@ pub mod grids;
 mod head;
 mod i2_s;
 mod i2_s_layouts;
+mod integers;
 mod iq1;
 mod iq2;
 mod iq3;
@@ -45,6 +46,7 @@ pub use encode::encode;
 pub use fp4::{LEVELS as FP4_LEVELS, MXFP4, NVFP4, UE4M3_HALVES, e8m0_half};
 pub use i2_s::I2_S;
 pub use i2_s_layouts::{I2_S_ARM, I2_S_ROWS};
+pub use integers::{IntegerScheme, Quantized};
 pub use iq_bn::{IQ1_BN, IQ2_BN, IQ2_BN_R4};
 pub use iq1::{IQ1_M, IQ1_S};
 pub use iq2::{IQ2_S, IQ2_XS, IQ2_XXS};
@@ -235,6 +237,11 @@ pub fn by_id(id: u32) -> Option<&'static Format> {
 /// Finds a format by its name, ignoring case.
 pub fn by_name(name: &str) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|f| f.name.eq_ignore_ascii_case(name))
+}
+
+/// Whether a format is one of [`FORMATS`], and not a program's own.
+pub(crate) fn is_known(format: &Format) -> bool {
+    FORMATS.iter().any(|known| std::ptr::eq(*known, format))
 }
 
 /// The names of all formats with their type numbers, for errors.

@@ -96,6 +96,19 @@ impl<const N: usize> Parts<N> {
         parts
     }
 
+    /// The weighted sums of the squared weights of each part, as shares of its total.
+    #[inline(always)]
+    pub fn squares(&self) -> [f64; LANES] {
+        let mut squares = [0.0; LANES];
+        for n in 0..N {
+            for lane in 0..LANES {
+                let w = f64::from(self.weights[n][lane]);
+                squares[lane] += f64::from(self.counts[n][lane]) * w * w;
+            }
+        }
+        squares
+    }
+
     /// The weight of largest magnitude of each part, the first of several.
     #[inline(always)]
     pub fn largest(&self) -> Lanes {

@@ -12,7 +12,7 @@ use super::evidence::{self, TernaryMatrix};
 use super::header::{Header, TableRow};
 use super::notes::Notes;
 use super::tiles::{KERNELS, Sources};
-use crate::format::{FORMATS, Format, by_name, tiles};
+use crate::format::{FORMATS, Format, by_name, is_known, tiles};
 use crate::view::{Sidecar, matrix, size};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value};
 
@@ -165,7 +165,8 @@ impl<'a> TensorTable<'a> {
     /// The format of the type number of `first`, and of all tensors that share it.
     fn decide(&self, first: &TableRow, notes: &mut Notes) -> Result<&'static Format> {
         let id = first.id;
-        let all = candidates(id);
+        let own = self.hints.layouts.iter().copied().filter(|format| format.id == Some(id) && !is_known(format));
+        let all: Vec<&'static Format> = candidates(id).into_iter().chain(own).collect();
         let removed: Vec<&RemovedType> = REMOVED.iter().filter(|removed| removed.0 == id).collect();
         let refuse = |found: String, hint: &str| {
             Err(Error::UnknownFormat { tensor: first.name.clone(), found, hint: hint.to_owned() })
