@@ -117,6 +117,12 @@ fn how_busy_an_engine_is_waits_for_no_step() {
     running.answer().unwrap();
     let after = handle.load().unwrap();
     assert_eq!((after.running, after.used_blocks, after.steps), (0, 0, load.steps + 1));
+    // What is asked before a ping is done after it.
+    let cancelled = [(); 2].map(|()| handle.submit(request(80)).unwrap());
+    drop(cancelled);
+    handle.ping().unwrap();
+    let after = handle.load().unwrap();
+    assert_eq!((after.running, after.waiting, after.used_blocks), (0, 0, 0));
 }
 
 #[test]

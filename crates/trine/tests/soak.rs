@@ -79,6 +79,7 @@ fn an_engine_under_random_load_does_not_grow() {
             counts = (counts.0 + answered, counts.1 + cancelled);
         }
     });
+    handle.ping().unwrap();
     let load = handle.load().unwrap();
     assert_eq!((load.running, load.waiting, load.used_blocks), (0, 0, 0));
     handle.shutdown().unwrap();

@@ -167,7 +167,7 @@ impl Handle {
         self.status.load()
     }
 
-    /// Waits until the engine takes commands again, when the current step ends: it does not hang.
+    /// Waits until the engine takes commands again, when the current step ends: it does not hang, and [`Handle::load`] is of now.
     ///
     /// # Errors
     /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone; [`Error::OwnThread`].

@@ -105,7 +105,10 @@ impl Worker {
                     self.engine.pause(id, false);
                 }
             }
-            Command::Ping(reply) => reply.send(()),
+            Command::Ping(reply) => {
+                self.status.publish(self.engine.load());
+                reply.send(());
+            }
             Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
             Command::Shutdown => return ControlFlow::Break(()),
         }
