@@ -87,9 +87,14 @@ impl Conversion {
             ("--embedding-type", recipe.embedding.is_some()),
             ("--output-type", recipe.output.is_some()),
             ("--really", recipe.ternarize),
+            ("--no-receipt", self.no_receipt),
+            ("--sign", self.sign.is_some()),
+            ("--force", self.force),
         ];
         if let Some((flag, _)) = gguf_only.iter().find(|(_, given)| *given) {
-            let message = format!("{flag}: a folder has one format for all matrices");
+            let message = format!(
+                "{flag}: not for a folder, which has one format for all matrices, no receipt, and replaces nothing"
+            );
             return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
         }
         let stop = interrupt::flag()?;
@@ -100,6 +105,12 @@ impl Conversion {
         let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
         let count = units::plural(hf.tensors().len() as u64, "tensor");
         let mut out = std::io::stdout().lock();
+        if self.dry_run && self.json {
+            let tensor = |info: &TensorInfo| json!({ "name": info.name, "shape": info.shape, "to": info.format.name });
+            let tensors: Vec<_> = hf.tensors().iter().map(tensor).collect();
+            writeln!(out, "{}", json!({ "tensors": tensors, "bytes_after": bytes }))?;
+            return Ok(Exit::Done);
+        }
         if self.dry_run {
             for info in hf.tensors() {
                 let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
@@ -129,7 +140,8 @@ impl Conversion {
         if let Some(Target::Format(format)) = recipe.target
             && format == &I8
         {
-            let message = "--format w8a8: expected a folder as the output, found a GGUF file".to_owned();
+            let message =
+                "--format w8a8: expected a folder as the output of trine convert, found a GGUF file".to_owned();
             return Err(UsageError { message, hint: "q8_0 is GGUF's format of 8-bit integers" }.into());
         }
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;

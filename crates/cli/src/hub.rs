@@ -15,8 +15,8 @@ use trine_hub::{Cache, HubOptions, Reference};
 const CERTIFICATES: u64 = 16 << 20;
 
 /// Arguments that are models in some commands, where they are paths.
-const MODELS: [&str; 8] =
-    ["model", "input", "first", "second", "reference", "reference_model", "embedding_model", "against"];
+const MODELS: [&str; 9] =
+    ["model", "models", "input", "first", "second", "reference", "reference_model", "embedding_model", "against"];
 
 /// A variable that is set, and not empty.
 fn variable(name: &str) -> Option<OsString> {

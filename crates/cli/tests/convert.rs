@@ -43,6 +43,29 @@ fn a_folder_becomes_a_file_that_answers_alike() {
 }
 
 #[test]
+fn what_a_folder_cannot_have_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, out) = (golden("qwen3").display().to_string(), folder.path().join("out").display().to_string());
+    let plan = done(&["convert", &source, &out, "--dry-run", "--json"]).json();
+    assert!(plan["tensors"].as_array().unwrap().iter().any(|tensor| tensor["name"] == "model.norm.weight"), "{plan}");
+    for options in [
+        &["--format", "q8_0"][..],
+        &["--tensor", "ffn=f16"],
+        &["--layers", "0=f16"],
+        &["--embedding-type", "f16"],
+        &["--output-type", "f16"],
+        &["--really", "--format", "f16"],
+        &["--no-receipt"],
+        &["--sign", "key"],
+        &["--force"],
+    ] {
+        let ran = trine_with(&[&["convert", &source, &out], options].concat());
+        assert!(ran.code == 2 && ran.err.contains(options[0]), "{options:?}: {}", ran.err);
+        assert!(!Path::new(&out).exists(), "{options:?}");
+    }
+}
+
+#[test]
 fn parts_of_a_model_are_merged_again() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();

@@ -51,13 +51,16 @@ fn a_model_is_pulled_run_listed_and_removed_by_its_name() {
         (&json["files"][0]["path"], &json["revision"], &json["received"]),
         (&"llama-F32.gguf".into(), &"main".into(), &0.into())
     );
-    // In any command, whether it takes one model or two.
+    // In any command, whether it takes one model or two or more.
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "The miller counted pear trees near the river. ".repeat(20)).unwrap();
     for args in [
         &["run", REPO, "hi", "--raw", "--max-tokens", "1"][..],
         &["run", "owner/Llama-GGUF:F32", "hi", "--raw", "--max-tokens", "1"],
         &["info", REPO],
         &["tokenize", REPO, "hi"],
         &["quantize", REPO, "x.gguf", "--format", "q8_0", "--dry-run"],
+        &["compare", REPO, "owner/Llama-GGUF:F32", text.to_str().unwrap(), "--chunks", "1", "--context", "64"],
     ] {
         let ran = ran(&hub, cache, args);
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);

@@ -6,7 +6,7 @@ use trine_backend::{Batch, CacheType};
 use trine_lab::diff::diff;
 use trine_lab::quantize::{Recipe, Target, plan, write, write_folder};
 use trine_model::runner::{Output, Want};
-use trine_model::{DeviceOptions, GgufModel, HfModel, Language, ModelOptions, Spec, is_in_halves, load};
+use trine_model::{DeviceOptions, GgufModel, HfModel, Language, ModelOptions, PoolingHead, Spec, is_in_halves, load};
 use trine_tensor::format::{F32, Q4_0};
 use trine_tensor::{File, Value, View, gguf, llama2c};
 
@@ -15,6 +15,15 @@ fn goldens() -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 60, "golden models are missing");
+    paths
+}
+
+/// Encoders and embedding models.
+fn encoders() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 5, "golden encoders are missing");
     paths
 }
 
@@ -73,6 +82,42 @@ fn a_folder_becomes_a_file_with_the_same_logits() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+#[test]
+fn an_embedding_model_embeds_as_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let embedding = |file: &File| {
+        let options = ModelOptions { headless: true, ..ModelOptions::default() };
+        let mut runner = load(file, &DeviceOptions::default(), options, &mut |_| ControlFlow::Continue(())).unwrap();
+        let head = PoolingHead::of(runner.spec(), file).unwrap();
+        assert!(head.warnings().is_empty(), "{:?}", head.warnings());
+        let tokens: Vec<u32> = (0..29).map(|i| i * 7 % 250).collect();
+        head.embed(&mut *runner, &[tokens], 0, 512).unwrap().concat()
+    };
+    for path in encoders() {
+        let input = File::open(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let output = converted(&input, &folder.path().join(format!("{name}.gguf")), &Recipe::default());
+        assert_eq!(embedding(&input), embedding(&output), "{name}");
+        assert!(Spec::of(&output).unwrap().warnings.is_empty(), "{name}: {:?}", Spec::of(&output).unwrap().warnings);
+    }
+    // What GGUF has no key for is said.
+    let path = folder.path().join("bert");
+    std::fs::create_dir(&path).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "modules.json"] {
+        std::fs::copy(encoders()[0].join(name), path.join(name)).unwrap();
+    }
+    std::fs::create_dir(path.join("1_Pooling")).unwrap();
+    std::fs::copy(encoders()[0].join("1_Pooling/config.json"), path.join("1_Pooling/config.json")).unwrap();
+    std::fs::write(
+        path.join("config_sentence_transformers.json"),
+        r#"{"prompts": {"query": "q: "}, "truncate_dim": 8}"#,
+    )
+    .unwrap();
+    let input = File::open(&path).unwrap();
+    let warnings = GgufModel::open(&input, None).unwrap().warnings().join("\n");
+    assert!(warnings.contains("truncate_dim, prompts"), "{warnings}");
+}
+
 /// Keys that the reference converter (golden/convert.py) writes otherwise, and why that is no difference.
 const OTHERWISE: [&str; 5] = [
     // The format of most weights, which are not those of the reference.
@@ -83,6 +128,22 @@ const OTHERWISE: [&str; 5] = [
     "bitnet.rope.scaling.factor",
     // One group of all experts.
     "deepseek2.expert_group_count",
+];
+
+/// The same, of encoders.
+const OTHERWISE_OF_ENCODERS: [&str; 9] = [
+    // WordPiece has one way to split words, and its texts lie between the tokens that `bos_token_id` and `seperator_token_id` name.
+    "tokenizer.ggml.pre",
+    "tokenizer.ggml.eos_token_id",
+    "tokenizer.ggml.add_bos_token",
+    "tokenizer.ggml.add_eos_token",
+    "tokenizer.ggml.add_sep_token",
+    // As `n_positions` says.
+    "nomic-bert.context_length",
+    // Said twice, or what the architecture means, or each layer by itself.
+    "modern-bert.attention.layer_norm_rms_epsilon",
+    "modern-bert.hidden_act",
+    "modern-bert.attention.sliding_window_pattern",
 ];
 
 fn number(value: &Value) -> Option<f64> {
@@ -99,7 +160,8 @@ fn number(value: &Value) -> Option<f64> {
 fn a_folder_becomes_the_file_of_the_reference_converter() {
     let folder = tempfile::tempdir().unwrap();
     let mut failures = Vec::new();
-    for path in goldens().into_iter().filter(|path| path.join("model.gguf").exists()) {
+    let all = goldens().into_iter().chain(encoders());
+    for path in all.filter(|path| path.join("model.gguf").exists()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let expected = File::open(path.join("model.gguf")).unwrap();
         let output = folder.path().join(format!("{name}.gguf"));
@@ -108,7 +170,9 @@ fn a_folder_becomes_the_file_of_the_reference_converter() {
             failures.push(format!("{name}: not converted"));
             continue;
         };
-        for (key, value) in expected.metadata().iter().filter(|(key, _)| !OTHERWISE.contains(key)) {
+        let otherwise =
+            |key: &str| OTHERWISE.contains(&key) || encoders().contains(&path) && OTHERWISE_OF_ENCODERS.contains(&key);
+        for (key, value) in expected.metadata().iter().filter(|(key, _)| !otherwise(key)) {
             let same = match (found.metadata().get(key), number(value)) {
                 // No window.
                 (None, Some(0.0)) => key.ends_with("sliding_window"),
@@ -209,9 +273,6 @@ fn a_difference_has_a_name_and_a_size() {
     assert_eq!(found.keys[0].first.as_deref(), Some("1"));
 }
 
-/// Architectures for which no folder is written: experts whose gate and up alternate.
-const NO_FOLDER: [&str; 2] = ["gpt-oss", "gpt-oss-mxfp4"];
-
 #[test]
 fn a_folder_that_became_a_file_becomes_a_folder_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,12 +286,7 @@ fn a_folder_that_became_a_file_becomes_a_folder_again() {
         let result = std::panic::catch_unwind(|| {
             let file = converted(&input, &folder.path().join(format!("{name}.gguf")), &Recipe::default());
             let model = GgufModel::open(&file, None).unwrap();
-            let hf = HfModel::of(&model, Some(&F32));
-            if NO_FOLDER.contains(&&*name) {
-                assert!(hf.err().unwrap().to_string().contains("gpt-oss, with blk.0.ffn_"));
-                return;
-            }
-            let hf = hf.unwrap_or_else(|error| panic!("{error}"));
+            let hf = HfModel::of(&model, Some(&F32)).unwrap_or_else(|error| panic!("{error}"));
             let output = folder.path().join(&name);
             write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(()))
                 .unwrap_or_else(|error| panic!("{error}"));

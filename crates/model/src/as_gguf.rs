@@ -31,7 +31,7 @@ pub fn as_gguf(file: &File, spec: &Spec) -> Result<(Metadata, Vec<View>)> {
     }
     match spec.ropes.first() {
         Some(rope) => keys.insert("rope.dimension_count", 2 * rope.frequencies.len() as u32),
-        None => ["rope.dimension_count", "rope.freq_base"].iter().for_each(|key| keys.remove(key)),
+        None => ["rope.dimension_count", "rope.freq_base", "rope.scaling.type"].iter().for_each(|key| keys.remove(key)),
     }
     if let Some(mla) = spec.mla {
         // Attention reads the compressed vectors.

@@ -1,6 +1,7 @@
 //! Any model that can be opened, as a GGUF file has it.
 
 use crate::as_gguf::{as_gguf, deinterleave, interleave, is_in_halves, is_rotated};
+use crate::pooling::GgufPooling;
 use crate::weights::{ModelWeights, Request};
 use crate::{Language, Model, Result, Spec, hf};
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ pub struct GgufModel<'a> {
     sources: Vec<Source>,
     /// Elements of a head, and of those the ones that rope rotates, where the folder has them in halves and GGUF has not.
     interleave: Option<[usize; 2]>,
+    warnings: Vec<String>,
 }
 
 /// Where a tensor comes from.
@@ -59,12 +61,26 @@ impl<'a> GgufModel<'a> {
                 sources.push(Source::Folder(request));
             }
         }
+        let mut warnings = Vec::new();
         if folder {
             shared_experts(&mut metadata, &spec, &tensors);
+            let pooling = GgufPooling::of(&spec, file).map_err(|error| error.at(file.path()))?;
+            // llama.cpp does not read an encoder's tokenizer without it.
+            if let Some(types) = tensors.iter().find(|info| info.name == "token_types.weight") {
+                metadata.insert("tokenizer.ggml.token_type_count", types.shape[0] as u32);
+            }
+            for (key, value) in pooling.keys {
+                metadata.insert(format!("{}.{key}", spec.arch.name()), value);
+            }
+            for view in pooling.tensors {
+                tensors.push(view.info());
+                sources.push(Source::View(view));
+            }
+            warnings = pooling.warnings;
         }
         let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
         let interleave = is_in_halves(file, &spec).then_some([spec.head_dim, rope_dim]);
-        Ok(GgufModel { file, spec, metadata, tensors, sources, interleave })
+        Ok(GgufModel { file, spec, metadata, tensors, sources, interleave, warnings })
     }
 
     /// The file that was opened.
@@ -79,6 +95,11 @@ impl<'a> GgufModel<'a> {
     /// The keys of the model and its tokenizer.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// What the folder says that GGUF has no keys for, and that changes embeddings.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The tensors, in the order of the file. Formats are those that the weights are read in.

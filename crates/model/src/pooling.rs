@@ -235,3 +235,63 @@ fn of_keys(file: &File) -> Result<Folder> {
     });
     Ok(Folder { pooling, modules: dense.collect::<Result<_>>()?, ..Folder::default() })
 }
+
+/// What a folder says of pooling, as a GGUF file has it.
+#[derive(Default)]
+pub(crate) struct GgufPooling {
+    /// Keys, without the name of the architecture in front.
+    pub keys: Vec<(&'static str, u32)>,
+    pub tensors: Vec<View>,
+    /// What is lost.
+    pub warnings: Vec<String>,
+}
+
+impl GgufPooling {
+    /// Reads the files of sentence-transformers beside `file`, if there are any.
+    ///
+    /// # Errors
+    /// When they cannot be read, or GGUF has no keys for what they say.
+    pub fn of(spec: &Spec, file: &File) -> Result<GgufPooling> {
+        let Folder { pooling, modules, truncate, texts, .. } = read(file)?;
+        let Some(pooling) = pooling else { return Ok(GgufPooling::default()) };
+        let mut found = GgufPooling::default();
+        let names = [
+            ("dense_2.weight", ["dense_2_feat_in", "dense_2_feat_out"]),
+            ("dense_3.weight", ["dense_3_feat_in", "dense_3_feat_out"]),
+        ];
+        let mut names = names.into_iter();
+        for module in modules {
+            // The length of an embedding becomes 1 at the end, and linear layers keep proportions.
+            let Module::Dense(dense) = module else { continue };
+            let linear = dense.bias.is_none() && dense.activation == Activation::Identity;
+            let (Some((name, sizes)), true) = (names.next(), linear) else {
+                let expected = "at most two dense layers, without biases and activations, as GGUF has them";
+                return Err(Error::bad("modules.json", expected, format!("another, {}", dense.weight.name)));
+            };
+            let weight = dense.weight;
+            found.keys.push((sizes[0], weight.cols() as u32));
+            found.keys.push((sizes[1], weight.rows() as u32));
+            found.tensors.push(View::new(name, weight.format, weight.shape.clone(), weight.bytes.clone())?);
+        }
+        let number = match pooling {
+            Pooling::Mean | Pooling::MeanSqrtLen => 1,
+            Pooling::First => 2,
+            Pooling::Last => 3,
+        };
+        found.keys.push(("pooling_type", number));
+        let lost = [
+            ("truncate_dim", truncate.is_some()),
+            ("prompts", !texts.prompts.is_empty()),
+            ("include_prompt", !texts.include_prompt),
+            ("do_lower_case", texts.lowercase),
+            ("truncation_side", texts.cut_left),
+            ("max_seq_length", texts.max_tokens.is_some_and(|most| most < spec.context_length)),
+        ];
+        let lost: Vec<&str> = lost.into_iter().filter(|(_, lost)| *lost).map(|(key, _)| key).collect();
+        if !lost.is_empty() {
+            let keys = lost.join(", ");
+            found.warnings.push(format!("GGUF has no keys for what sentence-transformers calls {keys}: lost"));
+        }
+        Ok(found)
+    }
+}

@@ -92,7 +92,7 @@ pub struct Plan {
     pub shard_size: Option<u64>,
     /// How much each column matters.
     pub imatrix: Option<Arc<Imatrix>>,
-    /// What the importance matrix says little about.
+    /// What is lost of the input, and what the importance matrix says little about.
     pub warnings: Vec<String>,
     /// Make matrices ternary for ternary formats.
     pub ternarize: bool,
@@ -128,9 +128,9 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
     let folder = model.file().format() == FileFormat::Safetensors;
     let infos = model.tensors();
-    let mut warnings = Vec::new();
+    let mut warnings = model.warnings().to_vec();
     if let Some(imatrix) = &recipe.imatrix {
-        warnings = imatrix.check(infos.iter())?;
+        warnings.extend(imatrix.check(infos.iter())?);
     }
     if let Some(rule) = recipe.rules.iter().find(|rule| !infos.iter().any(|info| rule.matches(&info.name))) {
         return Err(Error::NoMatch { rule: rule.to_string() });

@@ -21,13 +21,17 @@ pub struct HfModel<'a> {
 }
 
 /// What a tensor is made of: indices of tensors of the [`GgufModel`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Part {
     Whole(usize),
     /// One of the first dimension, an expert or a head.
     Nth(usize, usize),
     /// The rows of two matrices of each expert, one after another.
     GateUp(usize, usize),
+    /// Those of two matrices or vectors of each expert in turn.
+    Alternating(usize, usize),
+    /// With rows and columns exchanged.
+    Transposed(Box<Part>),
     /// The up-projections of compressed keys and values.
     Mla(usize, usize),
     /// Trits, four to a byte, and their scale.
@@ -111,7 +115,8 @@ impl<'a> HfModel<'a> {
             self.model.tensors().iter().position(|info| info.name == format!("blk.{layer}.{part}"))
         };
         let part = usual.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or("", |(_, part)| part);
-        if let Some(rule) = arch.hf_rules.iter().find(|rule| rule.part == part) {
+        let mut rules = arch.hf_rules.iter().filter(|rule| !rule.from.ends_with("_blocks"));
+        if let Some(rule) = rules.find(|rule| rule.part == part) {
             let layer = usual.strip_prefix("blk.")?.split_once('.')?.0;
             let from = rule.from.replace("{}", layer);
             if let Some((before, after)) = from.split_once(".norms.0.") {
@@ -122,7 +127,19 @@ impl<'a> HfModel<'a> {
             } else if part == "ffn_gate_exps.weight" && from.ends_with("input_linear.weight") {
                 let shape = vec![info.shape[0], 2 * info.shape[1], info.shape[2]];
                 push(from, float(info.format), shape, Part::GateUp(i, place("ffn_up_exps.weight")?));
-            } else if part != "ffn_up_exps.weight" || !from.ends_with("input_linear.weight") {
+            } else if part == "ffn_gate_exps.weight" && from.ends_with("gate_up_proj") {
+                let rows = Part::Alternating(i, place("ffn_up_exps.weight")?);
+                let shape = vec![info.shape[0], info.shape[2], 2 * info.shape[1]];
+                push(from, float(info.format), shape, Part::Transposed(Box::new(rows)));
+            } else if part == "ffn_gate_exps.bias" {
+                let shape = vec![info.shape[0], 2 * info.shape[1]];
+                push(from, float(info.format), shape, Part::Alternating(i, place("ffn_up_exps.bias")?));
+            } else if part == "ffn_down_exps.weight" {
+                let shape = vec![info.shape[0], info.shape[2], info.shape[1]];
+                push(from, float(info.format), shape, Part::Transposed(Box::new(Part::Whole(i))));
+            } else if part == "ffn_down_exps.bias" {
+                push(from, float(info.format), info.shape.clone(), Part::Whole(i));
+            } else if !part.starts_with("ffn_up_exps.") {
                 return None;
             }
             return Some(());
@@ -180,7 +197,15 @@ impl<'a> HfModel<'a> {
     /// When there is no such tensor.
     pub fn read(&self, i: usize) -> Result<View> {
         let info = &self.tensors[i];
-        let mut view = match self.parts[i] {
+        let mut view = self.part(&self.parts[i], info)?;
+        view.name.clone_from(&info.name);
+        view.shape.clone_from(&info.shape);
+        Ok(view)
+    }
+
+    /// What `info` is made of.
+    fn part(&self, part: &Part, info: &TensorInfo) -> Result<View> {
+        Ok(match *part {
             Part::Whole(i) => self.whole(i)?,
             Part::Nth(i, n) => {
                 let view = self.model.read(i)?;
@@ -196,6 +221,17 @@ impl<'a> HfModel<'a> {
                 let bytes: Vec<u8> = each.flat_map(|(gate, up)| [gate, up].concat()).collect();
                 gate.with(info.shape.clone(), bytes)?
             }
+            Part::Alternating(gate, up) => {
+                let [gate, up] = [plain(self.model.read(gate)?)?, plain(self.model.read(up)?)?];
+                let (gate, up) = if gate.format == up.format { (gate, up) } else { (floats(&gate)?, floats(&up)?) };
+                let mut shape = gate.shape.clone();
+                shape[1] *= 2;
+                let size = gate.bytes.len() / (gate.shape[0] * gate.shape[1]);
+                let each = gate.bytes.chunks_exact(size).zip(up.bytes.chunks_exact(size));
+                let bytes: Vec<u8> = each.flat_map(|(gate, up)| [gate, up].concat()).collect();
+                gate.with(shape, bytes)?
+            }
+            Part::Transposed(ref part) => transpose(&plain(self.part(part, info)?)?)?,
             Part::Mla(k, v) => {
                 let (k, v) = (plain(self.model.read(k)?)?, plain(self.model.read(v)?)?);
                 let k = transpose(&k)?;
@@ -214,10 +250,7 @@ impl<'a> HfModel<'a> {
                 let scale = view.decode().iter().fold(0f32, |most, weight| most.max(weight.abs()));
                 View::new(view.name, &F32, vec![1], F32.encode(&[scale]))?
             }
-        };
-        view.name.clone_from(&info.name);
-        view.shape.clone_from(&info.shape);
-        Ok(view)
+        })
     }
 
     /// A tensor of the model in the order that a folder has it.

@@ -43,7 +43,7 @@ const RUNS: usize = 3;
 pub struct Compare {
     /// Models, the reference first, and a text file
     #[arg(required = true, num_args = 2.., value_name = "FILES")]
-    files: Vec<PathBuf>,
+    models: Vec<PathBuf>,
     /// Chunks of the text
     #[arg(long, value_name = "N", default_value = "10")]
     chunks: NonZeroU32,
@@ -80,17 +80,17 @@ struct Row {
 
 impl Compare {
     pub fn run(mut self) -> Result<Exit> {
-        let text = self.files.pop().expect("clap requires two");
+        let text = self.models.pop().expect("clap requires two");
         for picture in [&self.svg, &self.png].into_iter().flatten() {
             output::check_new(picture, self.force, "--force replaces it")?;
         }
-        if self.files.len() < 2 {
-            let message = format!("expected two models or more and a text, found {} model", self.files.len());
+        if self.models.len() < 2 {
+            let message = format!("expected two models or more and a text, found {} model", self.models.len());
             return Err(UsageError { message, hint: "for example trine compare f16.gguf q4.gguf text.txt" }.into());
         }
         let stop = interrupt::flag()?;
         let mut rows: Vec<Row> = Vec::new();
-        for file in &self.files {
+        for file in &self.models {
             rows.push(self.measure(file, &text, &stop)?);
         }
         for (path, is_png) in [(&self.svg, false), (&self.png, true)] {
@@ -100,7 +100,7 @@ impl Compare {
         }
         let mut out = io::stdout().lock();
         if self.json {
-            writeln!(out, "{}", json!({ "reference": self.files[0], "text": text, "files": rows }))?;
+            writeln!(out, "{}", json!({ "reference": self.models[0], "text": text, "files": rows }))?;
             return Ok(Exit::Done);
         }
         let head = ["file", "size", "bits", "mean KL", "95 %", "top 1 %", "perplexity", "tokens/s"];
@@ -136,7 +136,7 @@ impl Compare {
         let file = self.load.layouts.open(path)?;
         let weights: usize = file.tensors().map(|view| view.rows() * view.cols()).sum();
         let stored: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
-        let reference = self.open(&self.files[0], stop)?;
+        let reference = self.open(&self.models[0], stop)?;
         let context = self.load.context.map_or(CONTEXT.min(reference.spec().context_length), |n| n as usize);
         let chunks = |decoder: &Decoder| -> Result<Chunks> {
             let texts = input::documents(text, DocumentFormat::of(text, "", "text"))?;
