@@ -328,7 +328,7 @@ fn a_model_in_a_format_of_ones_own_is_written_read_and_run() {
     let report = quantize(&source, &path, &BIG_ENDIAN, &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(report.rewritten > 0);
     let message = File::open(&path).unwrap_err().to_string();
-    assert!(message.contains("9002") && message.contains("token_embd.weight"), "{message}");
+    assert!(message.contains("type 9002 is not supported"), "{message}");
     let file = File::open_with(&path, &OpenOptions { layouts: vec![&BIG_ENDIAN], ..OpenOptions::default() }).unwrap();
     let [own, plain] = [&file, &source].map(|file| logits(file, CpuOptions::default(), 29));
     assert_eq!(own, plain);
