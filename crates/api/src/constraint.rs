@@ -1,6 +1,6 @@
 //! The fields of requests that say what form an answer has.
 
-use crate::fields::{kind, shown};
+use crate::fields::{kind, only_known, shown};
 use crate::{Fields, Problem};
 use serde_json::{Map, Value, json};
 use trine_engine::Sampling;
@@ -54,11 +54,7 @@ pub fn ends(field: &str, fields: &Fields, sampling: Sampling) -> Result<Sampling
 
 fn response_format(format: &Value) -> Result<Option<Constraint>, Problem> {
     let name = "response_format";
-    let known =
-        |known: &[&str]| match format.as_object().and_then(|all| all.keys().find(|key| !known.contains(&&***key))) {
-            Some(key) => Err(Problem::field(name, format_args!("expected {}, found {key}", known.join(", ")))),
-            None => Ok(()),
-        };
+    let known = |known: &[&str]| only_known(format, name, known);
     match format["type"].as_str() {
         Some("text") => known(&["type"]).map(|()| None),
         // llama-server's form has a schema here.

@@ -133,6 +133,18 @@ impl Fields {
         read(value).map(Some).map_err(wrong)
     }
 
+    /// Takes a field that is one of these words.
+    pub fn word(&mut self, name: &str, known: &[&str]) -> Result<Option<String>, Problem> {
+        let Some(value) = self.values.remove(name) else { return Ok(None) };
+        match value.as_str().filter(|word| known.contains(word)) {
+            Some(word) => Ok(Some(word.to_owned())),
+            None => {
+                let expected = known.join(", ");
+                Err(Problem::field(name, format_args!("expected one of {expected}, found {}", shown(&value))))
+            }
+        }
+    }
+
     /// Takes a field that may say nothing but this.
     pub fn only(&mut self, name: &str, neutral: &Value, why: &str) -> Result<(), Problem> {
         match self.values.remove(name) {
@@ -179,6 +191,15 @@ impl From<Map<String, Value>> for Fields {
     fn from(mut fields: Map<String, Value>) -> Fields {
         fields.retain(|_, value| !value.is_null());
         Fields { values: fields, own_names: Vec::new() }
+    }
+}
+
+/// Refuses fields of an object in a body but for these. A null counts as no field.
+pub fn only_known(object: &Value, place: &str, known: &[&str]) -> Result<(), Problem> {
+    let mut fields = object.as_object().into_iter().flatten();
+    match fields.find(|(name, value)| !value.is_null() && !known.contains(&name.as_str())) {
+        Some((name, _)) => Err(Problem::field(place, format_args!("expected {}, found {name}", known.join(", ")))),
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ollama's API, for the model that is served.
 
 use crate::chat::{self, CallIds, Delta, Turn};
-use crate::fields::shown;
+use crate::fields::{kind, shown};
 use crate::openai::Shared;
 use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
@@ -30,6 +30,10 @@ const OF_THE_RUNNER: &[&str] = &[
 /// Sampling options that Ollama no longer has, with what changes nothing.
 const FORMER: &[(&str, &str)] = &[("tfs_z", "1.0"), ("tfs_z", "1"), ("penalize_newline", "true")];
 
+/// Names of options that have another one in this API.
+const OTHER_NAMES: &[(&str, &str)] =
+    &[("max_tokens", "num_predict"), ("n_predict", "num_predict"), ("repetition_penalty", "repeat_penalty")];
+
 /// Options for several answers or their log probabilities, which this API does not tell.
 const OF_MANY: &[&str] = &["n", "best_of", "logprobs", "prompt_logprobs"];
 
@@ -44,7 +48,8 @@ pub fn time(seconds: u64) -> String {
 /// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks. `own` are the fields
 /// that OpenAI has, too.
 fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Problem> {
-    fields.remove_all(&["model", "keep_alive"]);
+    fields.take("model");
+    keep_alive(fields)?;
     fields.only("logprobs", &json!(false), NO_LOGPROBS)?;
     fields.only("top_logprobs", &json!(0), NO_LOGPROBS)?;
     // A prompt that is too long is refused, and an answer ends with the context: nothing is cut or shifted, as if it had room.
@@ -65,6 +70,9 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
         }
         if fields.has(&name) {
             return Err(Problem::field("options", format_args!("{name} is there twice")));
+        }
+        if let Some((_, own)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
+            return Err(Problem::field("options", format_args!("{name}: there is no such option: expected {own}")));
         }
         if name == "num_ctx" {
             num_ctx(&value, served.context)?;
@@ -98,6 +106,20 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
         Some(effort) => fields.put_as("reasoning_effort", effort, "think"),
     }
     Ok(stream)
+}
+
+/// Takes `keep_alive`: the model is always kept.
+///
+/// # Errors
+/// When it is no time.
+pub fn keep_alive(fields: &mut Fields) -> Result<(), Problem> {
+    match fields.take("keep_alive") {
+        Some(found) if !(found.is_string() || found.is_number()) => {
+            let expected = "expected a duration such as \"5m\", or a number of seconds";
+            Err(Problem::field("keep_alive", format_args!("{expected}, found {}", kind(&found))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The server has the context that its `--context` says, and not less for a request.

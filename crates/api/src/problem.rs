@@ -80,6 +80,12 @@ impl Problem {
         Problem { param: Some(param.to_owned()), ..Problem::new(ProblemKind::Invalid, message) }
     }
 
+    /// The same problem of a field that is within another.
+    pub(crate) fn within(self, place: &str) -> Problem {
+        let param = self.param.map_or_else(|| place.to_owned(), |name| format!("{place}.{name}"));
+        Problem { param: Some(param), message: format!("{place}.{}", self.message), ..self }
+    }
+
     /// The same problem with the name that a body has for its field.
     pub(crate) fn named(self, own_names: &[(&str, &str)]) -> Problem {
         match own_names.iter().find(|(name, _)| self.param.as_deref() == Some(*name)) {

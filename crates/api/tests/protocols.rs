@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fields, message, plain, served};
+use common::{fields, message, plain, served, with};
 use serde_json::{Value, json};
 use trine_api::openai::Shared;
 use trine_api::{Ask, Fields, Problem, Writer, anthropic, ollama, openai, responses};
@@ -10,15 +10,6 @@ use trine_engine::{Choice, FinishReason};
 use trine_grammar::Constraint;
 
 type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
-
-/// A body with more fields; those of an object in it are added to it.
-fn with(body: &Value, more: &Value) -> Value {
-    let mut body = body.clone();
-    for (name, value) in more.as_object().unwrap() {
-        body[name] = value.clone();
-    }
-    body
-}
 
 #[test]
 fn a_protocol_takes_no_field_of_another() {
@@ -173,6 +164,14 @@ fn problems_name_the_field_that_the_body_has() {
         (openai::chat, &chat, json!({"logprobs": true, "top_logprobs": "x"}), "top_logprobs"),
         (anthropic::messages, &anthropic, json!({"output_config": {"effort": 1}}), "output_config.effort"),
         (ollama::chat, &chat, json!({"think": 1}), "think"),
+        (ollama::chat, &chat, json!({"keep_alive": {}}), "keep_alive: expected a duration"),
+        (ollama::chat, &chat, json!({"options": {"num_predict": []}}), "num_predict: expected a whole number"),
+        (
+            ollama::chat,
+            &chat,
+            json!({"options": {"max_tokens": 5}}),
+            "options: max_tokens: there is no such option: expected num_predict",
+        ),
         (ollama::chat, &chat, json!({"options": {"num_predict": -9}}), "num_predict"),
         (ollama::generate, &json!({"prompt": "Hi"}), json!({"options": {"num_predict": "x"}}), "num_predict"),
         (ollama::generate, &json!({}), json!({"prompt": long}), "prompt"),
@@ -183,8 +182,97 @@ fn problems_name_the_field_that_the_body_has() {
         let refused = read(fields(&with(body, more)), &served, "1").and_then(|(ask, _)| ask.requests(&served));
         let problem = refused.err().unwrap();
         let is_named = problem.message.starts_with(name) || problem.message.starts_with("the prompt of ");
-        assert!(is_named && problem.param.as_deref() == Some(*name), "{name}: {problem:?}");
+        assert!(is_named && problem.param.as_deref() == name.split(':').next(), "{name}: {problem:?}");
     }
+}
+
+#[test]
+fn what_a_response_does_not_know_is_refused_wherever_it_is() {
+    let served = served(CALLS);
+    let read = |more: &Value| responses::response(fields(&with(&json!({"input": "Hi"}), more)), &served, "1");
+    let item = |item: Value| json!({"input": [{"role": "user", "content": "Hi"}, item]});
+    let part = |part: Value| item(json!({"role": "user", "content": [part]}));
+    let format = |format: Value| json!({"text": {"format": format}});
+    let refused = [
+        (
+            json!({"tool_choice": "any"}),
+            r#"tool_choice: expected "auto", "none", "required" or {"type":"function","name":"..."}, found "any""#,
+        ),
+        (json!({"tool_choice": {"type": "function", "function": {"name": "x"}}}), r#"tool_choice: expected "auto""#),
+        (
+            json!({"tool_choice": {"type": "function", "name": "x", "y": 1}}),
+            "tool_choice: expected type, name, namespace, found y",
+        ),
+        (json!({"reasoning": {"effrot": "low"}}), "reasoning.effrot: there is no such field"),
+        (
+            json!({"reasoning": {"summary": "long"}}),
+            r#"reasoning.summary: expected one of auto, concise, detailed, found "long""#,
+        ),
+        (json!({"reasoning": {"mode": "pro"}}), "reasoning.mode: expected"),
+        (json!({"include": ["everything"]}), "include: expected a list of message.output_text.logprobs,"),
+        (json!({"include": "reasoning.encrypted_content"}), "include: expected a list, found a string"),
+        (
+            json!({"stream_options": {"include_obfuscation": true}}),
+            "stream_options: include_obfuscation: expected false, found true",
+        ),
+        (json!({"stream_options": {"include_usage": true}}), "stream_options: include_usage: there is no such field"),
+        (format(json!({"type": "text", "x": 1})), "text.format: expected type, found x"),
+        (format(json!({"type": "json_object", "schema": {}})), "text.format: expected type, found schema"),
+        (
+            format(json!({"type": "json_schema", "name": 5, "schema": {}})),
+            "text.format.name: expected a string, found 5",
+        ),
+        (
+            format(json!({"type": "json_schema", "strict": "yes", "schema": {}})),
+            "text.format.strict: expected true or false",
+        ),
+        (item(json!(5)), "input[1]: expected an object, found 5"),
+        (
+            item(json!({"type": 5})),
+            "input[1]: expected a message, function_call, function_call_output or reasoning, found 5",
+        ),
+        (
+            item(json!({"role": "user", "content": "x", "x": 1})),
+            "input[1]: expected role, content, phase, type, id, status, found x",
+        ),
+        (
+            item(json!({"role": "assistant", "content": "x", "status": "done"})),
+            "input[1].status: expected one of in_progress",
+        ),
+        (
+            item(json!({"type": "function_call", "call_id": 5, "name": "x", "arguments": "{}"})),
+            "input[1].call_id: expected a string, found 5",
+        ),
+        (
+            item(json!({"type": "reasoning", "summary": [{"type": "x"}]})),
+            "input[1].summary[0]: expected a part with its type and text",
+        ),
+        (
+            item(json!({"type": "reasoning", "content": "x"})),
+            "input[1].content: expected a list of parts, found a string",
+        ),
+        (part(json!({"type": "input_text", "text": "x", "x": 1})), "input[1].content[0]: expected type, text,"),
+    ];
+    for (body, expected) in refused {
+        let problem = message(read(&body));
+        assert!(problem.starts_with(expected), "{body}: {problem:?}");
+    }
+    // What clients send, and what answers have.
+    let text = json!({"type": "output_text", "text": "x", "annotations": [], "logprobs": []});
+    for body in [
+        json!({"tool_choice": "auto", "stream": true, "stream_options": {"include_obfuscation": false}}),
+        json!({"reasoning": {"effort": "low", "summary": "auto", "context": null}, "include": ["reasoning.encrypted_content"]}),
+        item(
+            json!({"type": "reasoning", "id": "1", "summary": [], "content": [{"type": "reasoning_text", "text": "x"}], "status": "completed"}),
+        ),
+        item(
+            json!({"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [text], "phase": null}),
+        ),
+    ] {
+        assert_eq!(message(read(&body)), "", "{body}");
+    }
+    let (ask, _) = read(&json!({"include": ["message.output_text.logprobs"]})).unwrap();
+    assert_eq!(ask.sampling.logprobs, Some(0));
 }
 
 #[test]

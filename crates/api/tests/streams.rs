@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{fields, plain};
+use common::{fields, plain, with};
 use serde_json::{Value, json};
 use std::time::Duration;
 use trine_api::{Event, Writer, ollama, openai};
-use trine_engine::{FinishReason, Timing, Token, Update, Usage};
+use trine_engine::{FinishReason, PromptProgress, Timing, Token, Update, Usage};
 
 fn token() -> Update {
     Update::Token(Token { id: 5, text: "a".to_owned(), logprob: None, top: Vec::new() })
@@ -63,12 +63,38 @@ fn each_chunk_tells_the_tokens_so_far() {
         let usage = |&tokens: &usize| [prompt, tokens, prompt + tokens].map(|tokens| tokens as u64);
         tokens.iter().map(usage).collect::<Vec<_>>()
     };
-    // Two chunks with the role, and one with the usage alone.
-    assert_eq!(told(writer, &[prompt]), so_far(prompt, &[0, 0, 1, 2, 3, 4, 4, 4]));
+    // Each answer begins with a chunk of its role, and one at the end has the usage alone.
+    assert_eq!(told(writer, &[prompt]), so_far(prompt, &[0, 1, 1, 2, 3, 4, 4, 4]));
     let (ask, writer) = openai::completion(with("prompt", json!(["Hi", "Once upon a time"])), &served, "1").unwrap();
     let prompts = ask.prompts.iter().map(Vec::len).collect::<Vec<_>>();
     let expected = so_far(prompts.iter().sum(), &[1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 8]);
     assert_eq!(told(writer, &prompts), expected);
+}
+
+#[test]
+fn each_chunk_tells_what_was_cached() {
+    let served = plain();
+    let more = json!({"stream": true, "stream_options": {"continuous_usage_stats": true}});
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let text = json!({"prompt": "Hi"});
+    for read in [
+        openai::chat(fields(&with(&chat, &more)), &served, "1"),
+        openai::completion(fields(&with(&text, &more)), &served, "1"),
+    ] {
+        let (ask, mut writer) = read.unwrap();
+        assert!(ask.progress);
+        let progress =
+            PromptProgress { processed_tokens: 40, cached_tokens: 32, prompt_tokens: 40, ..Default::default() };
+        let updates = [Update::Progress(progress), token(), finished(40, 32, 1)];
+        let mut events = writer.begin();
+        events.extend(updates.into_iter().flat_map(|update| writer.update(0, update)));
+        for Event { data, .. } in &events {
+            let chunk: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(chunk["usage"]["prompt_tokens_details"]["cached_tokens"], 32, "{chunk}");
+            assert!(chunk.get("prompt_progress").is_none(), "{chunk}");
+        }
+        assert!(events.len() >= 2);
+    }
 }
 
 #[test]

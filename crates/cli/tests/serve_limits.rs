@@ -320,6 +320,12 @@ fn a_server_tests_itself() {
     let server = Server::start(&["--self-test-interval", "1"]);
     wait_until("two self-tests", || server.metric("trine_self_tests_total") >= 2.0);
     assert_eq!(server.metric("trine_self_test_failures_total"), 0.0);
+    assert!(server.metric("trine_engine_steps_total") > 0.0);
+    for name in
+        ["trine_prefix_cache_queries_total", "trine_prompt_tokens_total", "trine_e2e_request_latency_seconds_count"]
+    {
+        assert_eq!(server.metric(name), 0.0, "{name}");
+    }
     assert_eq!([server.get("/health").status, server.get("/ready").status], [200; 2]);
 }
 

@@ -64,7 +64,7 @@ impl Default for EngineOptions {
     }
 }
 
-/// How busy an engine is.
+/// How busy an engine is. Probes ([`Scheduling::probe`](crate::Scheduling)) count only in what steps did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     pub running: usize,
@@ -246,7 +246,9 @@ impl Engine {
         }
         sampling.check()?;
         let n = sampling.best_of.unwrap_or(sampling.n);
-        self.check_queue(n, prompt.len())?;
+        if !scheduling.probe {
+            self.check_queue(n, prompt.len())?;
+        }
         let fork = |filter: &dyn Filter| {
             filter.fork().ok_or_else(|| {
                 let field = if sampling.best_of.is_some() { "best_of" } else { "n" };
@@ -287,17 +289,18 @@ impl Engine {
 
     /// Whether `n` more prompts of so many tokens may wait.
     fn check_queue(&self, n: usize, prompt: usize) -> Result<(), Error> {
-        let Scheduler { running, waiting, max_sequences, .. } = &self.scheduler;
+        let Scheduler { waiting, max_sequences, .. } = &self.scheduler;
+        let [running, queued] = self.scheduler.counts();
         // As many as may run begin with the next step.
-        let free = max_sequences.saturating_sub(running.len());
-        if waiting.len() + n <= free {
+        let free = max_sequences.saturating_sub(running);
+        if queued + n <= free {
             return Ok(());
         }
-        let queued = waiting.len();
         if let Some(most) = self.options.max_queued.filter(|&most| (queued + n).saturating_sub(free) > most) {
             return Err(Error::QueueFull { queued, asked: n, most });
         }
-        let queued = waiting.iter().map(|sequence| sequence.tokens.len()).sum();
+        let users = waiting.iter().filter(|sequence| !sequence.scheduling.probe);
+        let queued = users.map(|sequence| sequence.tokens.len()).sum();
         match self.options.max_queued_tokens.filter(|&most| queued + n * prompt > most) {
             Some(most) => Err(Error::QueueTokensFull { queued, prompt, most }),
             None => Ok(()),
@@ -306,6 +309,13 @@ impl Engine {
 
     /// Runs one batch, samples the next token of each sequence whose tokens are all computed, and reports what happened.
     pub fn step(&mut self, emit: &mut Emit) {
+        if let Some(start) = self.plan(emit) {
+            self.run(start, emit);
+        }
+    }
+
+    /// Chooses the batch of a step; when the step began, unless there is nothing to run.
+    pub(crate) fn plan(&mut self, emit: &mut Emit) -> Option<Duration> {
         self.runner.enter(Stage::Step);
         // A device that fails now fails in the step, too, where the sequences learn of it.
         let _ = self.calibrate();
@@ -318,8 +328,13 @@ impl Engine {
         if self.batch.tokens().is_empty() {
             self.await_filters();
             self.runner.enter(Stage::Idle);
-            return;
+            return None;
         }
+        Some(start)
+    }
+
+    /// Runs the batch that was planned in a step that began at `start`.
+    pub(crate) fn run(&mut self, start: Duration, emit: &mut Emit) {
         let result = self.forward().and_then(|()| self.check_output());
         self.runner.enter(Stage::Sample);
         match result {
@@ -482,13 +497,14 @@ impl Engine {
 
     /// How busy it is.
     pub fn load(&self) -> Load {
-        let Scheduler { running, waiting, blocks, .. } = &self.scheduler;
+        let Scheduler { blocks, .. } = &self.scheduler;
+        let [running, waiting] = self.scheduler.counts();
         let used_blocks = blocks.len() - blocks.unreferenced();
         let step_target = self.scheduler.step_target();
         let &Scheduler { preemptions, steps, step_tokens, busy, .. } = &self.scheduler;
         Load {
-            running: running.len(),
-            waiting: waiting.len(),
+            running,
+            waiting,
             blocks: blocks.len(),
             used_blocks,
             step_target,

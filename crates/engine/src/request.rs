@@ -110,6 +110,8 @@ pub struct Scheduling {
     pub queue_timeout: Option<Duration>,
     /// How long the whole request may take; then it fails with [`Error::Timeout`](crate::Error), and its text so far stands.
     pub timeout: Option<Duration>,
+    /// A test of the engine itself: it takes no place in the queue, and neither the queue's limits nor counts of requests know it.
+    pub probe: bool,
 }
 
 impl Request {

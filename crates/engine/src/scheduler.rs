@@ -254,8 +254,10 @@ impl Scheduler {
             if sequence.cached_tokens.is_none() {
                 sequence.timing.started = Some(now);
                 sequence.cached_tokens = Some(sequence.cached);
-                self.blocks.stats.queries += sequence.tokens.len() as u64;
-                self.blocks.stats.hits += sequence.cached as u64;
+                if !sequence.scheduling.probe {
+                    self.blocks.stats.queries += sequence.tokens.len() as u64;
+                    self.blocks.stats.hits += sequence.cached as u64;
+                }
                 self.clients.serve(&sequence.scheduling.client, sequence.tokens.len() - sequence.cached);
             }
             let at = self.running.partition_point(|running| running.id < sequence.id);
@@ -320,6 +322,12 @@ impl Scheduler {
     /// A sequence that runs or waits.
     pub fn find(&mut self, id: SeqId) -> Option<&mut Sequence> {
         self.running.iter_mut().chain(&mut self.waiting).find(|sequence| sequence.id == id)
+    }
+
+    /// How many run and how many wait, but for probes.
+    pub fn counts(&self) -> [usize; 2] {
+        let users = |sequence: &&Sequence| !sequence.scheduling.probe;
+        [self.running.iter().filter(users).count(), self.waiting.iter().filter(users).count()]
     }
 
     /// Sequences that run or wait.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use trine_engine::sample::{Candidates, Filter, History, Logprob};
 use trine_engine::{
-    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling, SeqId,
-    Usage,
+    Answer, BLOCK_LEN, Engine, EngineOptions, Error, EventKind, FinishReason, PrefixCache, Request, Sampling,
+    Scheduling, SeqId, Usage,
 };
 
 /// A prompt and how to sample: what requests are made of.
@@ -587,6 +587,37 @@ fn cancelled_sequences_leave_at_once_and_the_others_do_not_notice() {
     assert_eq!(tokens[&kept], expected.tokens);
     assert_eq!(ended, [(broken, ("Cancelled".to_owned(), 5)), (kept, ("MaxTokens".to_owned(), 30))].into());
     assert_eq!(engine.load().used_blocks, 0);
+}
+
+#[test]
+fn probes_take_no_place_of_others_and_count_nowhere() {
+    let options = EngineOptions { max_sequences: 1, max_queued: Some(1), ..EngineOptions::default() };
+    let mut engine = engine("llama", &options);
+    let (prompt, _) = prompts("llama").remove(0);
+    let request = |probe| {
+        let scheduling = Scheduling { probe, ..Scheduling::default() };
+        let sampling = Sampling { max_tokens: Some(2), ..Sampling::greedy() };
+        Request { scheduling, ..Request::new(prompt.clone(), sampling) }
+    };
+    for _ in 0..3 {
+        engine.submit(request(true)).unwrap();
+    }
+    for _ in 0..2 {
+        engine.submit(request(false)).unwrap();
+    }
+    assert!(matches!(engine.submit(request(false)), Err(Error::QueueFull { queued: 2, .. })));
+    engine.submit(request(true)).unwrap();
+    assert_eq!((engine.load().running, engine.load().waiting), (0, 2));
+    let (mut ended, mut seen) = (0, 0);
+    while !engine.is_idle() {
+        engine.step(&mut |event| {
+            ended += usize::from(matches!(event.kind, EventKind::Finished { .. }));
+            ControlFlow::Continue(())
+        });
+        seen = seen.max(engine.load().running + engine.load().waiting);
+    }
+    assert_eq!((ended, seen), (6, 2));
+    assert_eq!(engine.load().prefix_cache.queries, 2 * prompt.len() as u64);
 }
 
 #[test]

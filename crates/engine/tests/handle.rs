@@ -105,6 +105,21 @@ fn threads_and_tasks_get_the_answers_of_a_lone_request() {
 }
 
 #[test]
+fn how_busy_an_engine_is_waits_for_no_step() {
+    let handle = handle(1);
+    let (gate, reached, open) = Gate::new(0);
+    let running = handle.submit(filtered(gate, request(1))).unwrap();
+    reached.recv().unwrap();
+    // The thread is in the middle of a step.
+    let load = handle.load().unwrap();
+    assert_eq!((load.running, load.waiting), (1, 0));
+    open.send(()).unwrap();
+    running.answer().unwrap();
+    let after = handle.load().unwrap();
+    assert_eq!((after.running, after.used_blocks, after.steps), (0, 0, load.steps + 1));
+}
+
+#[test]
 fn text_gets_the_tokens_of_a_prompt_and_what_is_refused_says_why() {
     let handle = handle(1);
     let answer = handle.submit(Request::new("a text", Sampling { max_tokens: Some(2), ..Sampling::greedy() })).unwrap();
@@ -184,14 +199,16 @@ fn shutting_down_ends_everything_and_dropping_all_handles_ends_the_thread() {
         let mut running = handle.submit(request(80)).unwrap();
         let mut waiting = handle.submit(request(80)).unwrap();
         assert!(matches!(running.recv(), Some(Update::Token(_))));
-        let load = block_on(handle.load_async()).unwrap();
+        block_on(handle.ping_async()).unwrap();
+        let load = handle.load().unwrap();
         assert!(load.running + load.waiting >= 1, "{load:?}");
         shutdown(&handle).unwrap();
         assert!(matches!(running.iter().last(), Some(Update::Finished { .. })));
         assert!(matches!(waiting.iter().last(), Some(Update::Finished { finish_reason: FinishReason::Cancelled, .. })));
         assert!(matches!(handle.submit(request(1)).err(), Some(Error::ShutDown)));
         assert!(matches!(handle.load(), Err(Error::ShutDown)));
-        assert!(matches!(block_on(handle.load_async()), Err(Error::ShutDown)));
+        assert!(matches!(handle.ping(), Err(Error::ShutDown)));
+        assert!(matches!(block_on(handle.ping_async()), Err(Error::ShutDown)));
         shutdown(&handle).unwrap();
     }
 
@@ -267,10 +284,10 @@ impl Filter for Inside {
         };
         let found = vec![
             handle.submit(request(1)).err(),
-            handle.load().err(),
+            handle.ping().err(),
             handle.shutdown().err(),
             block_on(handle.submit_async(request(1))).err(),
-            block_on(handle.load_async()).err(),
+            block_on(handle.ping_async()).err(),
             block_on(handle.shutdown_async()).err(),
             failed(first.recv()),
             failed(block_on(second.next_async())),

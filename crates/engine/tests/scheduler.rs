@@ -346,6 +346,7 @@ fn random_workloads_keep_the_budget_and_every_answer_is_the_one_alone() {
                     priority: random.below(2) as i32,
                     queue_timeout: timeout(&mut random),
                     timeout: timeout(&mut random),
+                    ..Scheduling::default()
                 };
                 let request = Request { scheduling, ..Request::new(prompt.clone(), greedy(answer)) };
                 let id = simulation.engine.submit(request).unwrap();

@@ -165,6 +165,7 @@ fn what_is_not_exact_is_refused_in_plain_words() {
     let cases = [
         (r#"{"const": 12345678901234567890123}"#, "#/const"),
         (r#"{"const": 18446744073709551615}"#, "#/const"),
+        (r#"{"const": 18446744073709551616}"#, "#/const"),
         (r#"{"const": 9007199254740993}"#, "#/const"),
         (r#"{"const": 1e23}"#, "#/const"),
         (r#"{"const": 10000000000000000001}"#, "#/const"),
@@ -190,9 +191,14 @@ fn what_is_not_exact_is_refused_in_plain_words() {
         let error = tokens.grammar(&schema(text)).err().unwrap_or_else(|| panic!("{text} is accepted"));
         let Error::Schema { path, problem } = &error else { panic!("{text}: {error}") };
         assert_eq!(path, expected, "{text}: {problem}");
+        // These are exact as float64, and refused for another reason.
+        let is_exact = ["18446744073709551616", "-9223372036854775808"].iter().any(|exact| text.contains(exact));
+        assert!(!(is_exact && problem.contains("exact as float64")), "{text}: {problem}");
         let is_plain = ["panic", "Some(", "None", "overflow"].iter().all(|word| !problem.contains(word));
         assert!(is_plain, "{text}: {problem}");
     }
+    let beyond = tokens.grammar(&schema(r#"{"const": 1e400}"#)).err().unwrap().to_string();
+    assert!(beyond.contains("a number is beyond float64 at line 1"), "{beyond}");
     let grammar = tokens.grammar(&schema(r#"{"minProperties": 2, "required": ["a"]}"#)).unwrap();
     assert!(tokens.accepts(&grammar, r#"{"a": 1, "b": 2}"#) && !tokens.accepts(&grammar, r#"{"a": 1}"#));
 }

@@ -25,12 +25,12 @@ pub async fn reload_keys(State(app): State<Arc<App>>) -> Reply {
         Ok(count) => Ok(json(200, &json!({"keys": count}))),
         Err(problem) => {
             let problem = Problem::new(ProblemKind::Invalid, problem);
-            Err(refused(&app, &problem, Problem::openai).await)
+            Err(refused(&app, &problem, Problem::openai))
         }
     }
 }
 
 /// Where the memory is, in bytes.
 pub async fn memory(State(app): State<Arc<App>>) -> Response<Body> {
-    json(200, &app.memory().await)
+    json(200, &app.memory())
 }

@@ -8,7 +8,7 @@ use crate::{Batcher, Exporter, ServerOptions, Tls, Tokens};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use trine_api::{Problem, ProblemKind, Served};
 use trine_engine::{Handle, Load};
 
@@ -113,10 +113,9 @@ impl App {
         self.embeddings.as_ref().ok_or_else(missing)
     }
 
-    /// How busy the engine is, unless it does not say so soon.
-    pub async fn load(&self) -> Option<Load> {
-        let generator = self.generator.as_ref()?;
-        tokio::time::timeout(Duration::from_secs(2), generator.handle.load_async()).await.ok()?.ok()
+    /// How busy the engine is, while there is one. Waits for no step.
+    pub fn load(&self) -> Option<Load> {
+        self.generator.as_ref()?.handle.load().ok()
     }
 
     /// Seconds until one that is refused now may find room: as long as those before it take at the usual pace.

@@ -24,7 +24,7 @@ pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next
         // It counts as one of its key until it is answered; streams keep it for longer.
         Ok(_admission) => next.run(request).await,
         Err(problem) => {
-            let mut response = refused(&app, &problem, shape_of(request.uri().path())).await;
+            let mut response = refused(&app, &problem, shape_of(request.uri().path()));
             if problem.kind == ProblemKind::Authentication {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
@@ -53,7 +53,7 @@ fn allowed(app: &App, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
         check_origin(app, request)?;
     }
     let Some(keys) = &app.keys else {
-        let is_open = matches!(&app.options.listen, Listen::Tcp(address) if !address.ip().is_loopback());
+        let is_open = matches!(&app.options.listen, Listen::Tcp(address) if !address.ip().to_canonical().is_loopback());
         if is_for_admins(path) && is_open {
             let message = "without keys nobody may ask that of a server that others reach: --keys names a file of keys";
             return Err(Problem::new(ProblemKind::Permission, message));
@@ -114,7 +114,7 @@ fn check_origin(app: &App, request: &Request) -> Result<(), Problem> {
 
 /// Whether only browsers of this machine reach the server.
 fn is_local(listen: &Listen) -> bool {
-    matches!(listen, Listen::Tcp(address) if address.ip().is_loopback())
+    matches!(listen, Listen::Tcp(address) if address.ip().to_canonical().is_loopback())
 }
 
 /// Whether a host is this machine: under other names a site could reach it by a name server of its own.
@@ -129,7 +129,7 @@ fn is_this_machine(host: &str) -> bool {
     name.is_empty()
         || name == "localhost"
         || name.ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

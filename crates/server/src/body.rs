@@ -63,11 +63,19 @@ pub async fn read<T: Send + 'static>(
     let of = app.clone();
     blocking(move || {
         let _held = (turn, admission);
-        let body = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is no JSON: {error}")))?;
+        let body = serde_json::from_slice(&bytes).map_err(|error| invalid(no_json(&error.to_string())))?;
         drop((bytes, room));
         make(&of, Fields::new(body)?)
     })
     .await
+}
+
+/// Why a body is not read. A number beyond float64 is JSON all the same.
+fn no_json(error: &str) -> String {
+    match error.strip_prefix("number out of range") {
+        Some(place) => format!("the body has a number beyond float64{place}"),
+        None => format!("the body is no JSON: {error}"),
+    }
 }
 
 /// Does what takes its time on a thread for that.

@@ -251,10 +251,10 @@ impl Drop for Watch {
 pub type Shape = fn(&Problem) -> serde_json::Value;
 
 /// The response of a request that has no answer.
-pub async fn refused(app: &App, problem: &Problem, shape: Shape) -> Response<Body> {
+pub fn refused(app: &App, problem: &Problem, shape: Shape) -> Response<Body> {
     let busy = matches!(problem.kind, trine_api::ProblemKind::RateLimit | trine_api::ProblemKind::Unavailable);
     let retry_after = match problem.retry_after {
-        None if busy => Some(app.retry_after(app.load().await.as_ref())),
+        None if busy => Some(app.retry_after(app.load().as_ref())),
         known => known,
     };
     failed(problem, &shape(problem), retry_after)

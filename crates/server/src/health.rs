@@ -21,7 +21,7 @@ pub async fn health(State(app): State<Arc<App>>, Query(query): Query<HashMap<Str
         }
         return json(200, &json!({"status": "ok"}));
     }
-    let load = app.load().await;
+    let load = app.load();
     let process = Process::read();
     let recent = app.metrics.recent();
     json(

@@ -61,8 +61,8 @@ impl App {
     }
 
     /// Where the memory is, in bytes: what the system says of the process, what was planned, and what requests use.
-    pub async fn memory(&self) -> Value {
-        let load = self.load().await;
+    pub fn memory(&self) -> Value {
+        let load = self.load();
         let process = Process::read();
         json!({
             "resident": process.resident,

@@ -98,10 +98,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Two digits, which people can read.
+/// The number with two digits, which people can read.
 fn round(value: f64) -> f64 {
-    let scale = 10f64.powf(value.log10().floor() - 1.0);
-    (value / scale).round() * scale
+    format!("{value:.1e}").parse().expect("it was a number")
 }
 
 impl Default for Metrics {
@@ -361,5 +360,24 @@ impl Metrics {
             text.push_str("# EOF\n");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_histograms_have_two_digits() {
+        let mut registry = Registry::default();
+        [1e-4, 1e-3, 1e-2, 5e-2].into_iter().for_each(|from| registry.register("a", "b", seconds(from)));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let bounds: Vec<&str> = text.split("le=\"").skip(1).map(|rest| &rest[..rest.find('"').unwrap()]).collect();
+        let digits = |bound: &str| bound.replace('.', "").trim_matches('0').len();
+        assert!(
+            bounds.len() == 4 * 25 && bounds.iter().all(|bound| *bound == "+Inf" || digits(bound) <= 2),
+            "{bounds:?}"
+        );
     }
 }

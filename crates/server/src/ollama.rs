@@ -80,7 +80,7 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
     });
     match shown.await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem)),
     }
 }
 
@@ -90,9 +90,9 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
         let admission = Admission::of(&request);
         let inputs = read(&app, request, |app, mut fields| {
             check_model(app, &fields)?;
-            for name in ["model", "keep_alive", "options"] {
-                fields.take(name);
-            }
+            fields.take("model");
+            fields.object("options")?;
+            ollama::keep_alive(&mut fields)?;
             // A text that is too long is refused, and never cut.
             fields.boolean("truncate")?;
             fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
@@ -112,6 +112,6 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
     };
     match embedded.await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem, ollama::problem).await),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem)),
     }
 }

@@ -54,14 +54,22 @@ impl FromStr for TrustedProxy {
 /// The address of a client: the last of `X-Forwarded-For` that is no trusted proxy's, or that of the connection if that is not from one.
 pub fn client(trusted: &[TrustedProxy], peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
     let lines = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
-    let mut hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-    let mut client = peer;
+    let hops = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|hop| !hop.is_empty());
+    let mut hops: Vec<&str> = hops.collect();
+    let mut client = peer.map(|peer| peer.to_canonical());
     while trusted.iter().any(|proxy| proxy.covers(client)) {
-        let hop = hops.pop().and_then(|hop| hop.parse().or_else(|_| hop.parse().map(|at: SocketAddr| at.ip())).ok());
-        let Some(hop) = hop else { break };
+        let Some(hop) = hops.pop().and_then(address) else { break };
         client = Some(hop);
     }
     client
+}
+
+/// An address as proxies write it: of IPv6 also in brackets, with or without a port, with or without quotes.
+fn address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim_matches('"');
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().or_else(|_| hop.parse().map(|at: SocketAddr| at.ip()));
+    Some(address.ok()?.to_canonical())
 }
 
 #[cfg(test)]
@@ -81,6 +89,14 @@ mod tests {
             ("10.9.9.9", "198.51.100.1", "198.51.100.1"),
             ("::ffff:10.9.9.9", "198.51.100.1:4711", "198.51.100.1"),
             ("::1", "[2001:db8::1]:4711", "2001:db8::1"),
+            ("::1", "[2001:db8::1]", "2001:db8::1"),
+            ("::1", "\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("::1", "\"198.51.100.1\",", "198.51.100.1"),
+            ("::1", "198.51.100.1, ,", "198.51.100.1"),
+            // An address of IPv4 within IPv6 is the same.
+            ("::1", "::ffff:198.51.100.1", "198.51.100.1"),
+            ("::ffff:192.0.2.7", "198.51.100.1, [::ffff:10.1.1.1]:80", "198.51.100.1"),
+            ("::ffff:192.0.2.8", "198.51.100.1", "192.0.2.8"),
             // What the client says itself is before what the proxy does.
             ("192.0.2.7", "203.0.113.5, 198.51.100.1", "198.51.100.1"),
             ("192.0.2.7", "203.0.113.5, 198.51.100.1, 10.1.1.1", "198.51.100.1"),
@@ -94,6 +110,7 @@ mod tests {
             assert_eq!(client(&trusted, peer, header), expected, "{peer} {header}");
         }
         assert_eq!(client(&[], "", "198.51.100.1"), "");
+        assert_eq!(client(&["::ffff:192.0.2.7".parse().unwrap()], "192.0.2.7", "2001:db8::1"), "2001:db8::1");
         assert_eq!(client(&["0.0.0.0/0".parse().unwrap()], "192.0.2.8", "2001:db8::1"), "2001:db8::1");
         for wrong in ["", "10.0.0.0/33", "10.0.0.0/x", "unix:", "localhost", "::1/129"] {
             assert!(wrong.parse::<TrustedProxy>().is_err(), "{wrong}");

@@ -113,7 +113,7 @@ async fn generate(app: Arc<App>, request: Request, protocol: Protocol, shape: Sh
     };
     match answered.await {
         Ok(response) => Ok(response),
-        Err(problem) => Err(refused(&app, &problem, shape).await),
+        Err(problem) => Err(refused(&app, &problem, shape)),
     }
 }
 
@@ -169,7 +169,7 @@ pub fn check_model(app: &App, fields: &Fields) -> Result<(), Problem> {
 async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Reply {
     match embedded(&app, request).await {
         Ok(body) => Ok(json(200, &body)),
-        Err(problem) => Err(refused(&app, &problem, Problem::openai).await),
+        Err(problem) => Err(refused(&app, &problem, Problem::openai)),
     }
 }
 
@@ -236,7 +236,7 @@ async fn model(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejecti
         },
         Err(error) => Problem::new(ProblemKind::Invalid, error.body_text()),
     };
-    Err(refused(&app, &problem, Problem::openai).await)
+    Err(refused(&app, &problem, Problem::openai))
 }
 
 /// Answers what needs no engine.
@@ -260,19 +260,19 @@ async fn answer_alone<T: Serialize + 'static>(
     });
     match answered.await {
         Ok(body) => Ok(json_text(200, body)),
-        Err(problem) => Err(refused(&app, &problem, shape).await),
+        Err(problem) => Err(refused(&app, &problem, shape)),
     }
 }
 
 async fn tokenizer_info(State(app): State<Arc<App>>) -> Reply {
     match app.generator() {
         Ok(generator) => Ok(json(200, &trine_api::tokens::tokenizer_info(&generator.served))),
-        Err(problem) => Err(refused(&app, &problem, Problem::openai).await),
+        Err(problem) => Err(refused(&app, &problem, Problem::openai)),
     }
 }
 
 async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
-    let (load, format) = (app.load().await, TextFormat::of(&headers));
+    let (load, format) = (app.load(), TextFormat::of(&headers));
     let mut response = Response::new(Body::from(format.write(app.metrics.text(&app, load))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -287,10 +287,10 @@ async fn unknown(State(app): State<Arc<App>>, request: Request) -> Response<Body
         return file;
     }
     let message = format!("there is no {} {}", request.method(), request.uri().path());
-    refused(&app, &Problem::new(ProblemKind::NotFound, message), shape_of(request.uri().path())).await
+    refused(&app, &Problem::new(ProblemKind::NotFound, message), shape_of(request.uri().path()))
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
     let message = format!("{} takes no {}", request.uri().path(), request.method());
-    refused(&app, &Problem::new(ProblemKind::Method, message), shape_of(request.uri().path())).await
+    refused(&app, &Problem::new(ProblemKind::Method, message), shape_of(request.uri().path()))
 }

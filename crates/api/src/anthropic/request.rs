@@ -59,8 +59,8 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
             Some("auto") => json!("auto"),
             Some("any") => json!("required"),
             Some("none") => json!("none"),
-            Some("tool") => json!({"type": "function", "function": {"name": name()}}),
-            _ => return Err(Problem::field("tool_choice", "type: expected auto, any, tool or none")),
+            Some("tool") if name().is_string() => json!({"type": "function", "function": {"name": name()}}),
+            _ => return Err(Problem::field("tool_choice", "type: expected auto, any, none, or tool with a name")),
         };
         chat.put("tool_choice", translated);
         if choice.get("disable_parallel_tool_use") == Some(&json!(true)) {

@@ -8,5 +8,6 @@ mod turn;
 
 pub use blocks::{Block, Blocks, Step};
 pub use request::{Chat, apply_template, read, read_one, refuse_foreign};
+pub use tools::wrong_choice;
 pub use trine_text::Delta;
 pub use turn::{CallIds, Turn};

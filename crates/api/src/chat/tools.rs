@@ -64,11 +64,14 @@ fn choice(choice: Option<Value>, tools: &[Tool]) -> Result<ToolChoice, Problem> 
         (Some("required"), _) => Ok(ToolChoice::Required),
         (_, Some(name)) if tools.iter().any(|tool| tool.name == name) => Ok(ToolChoice::Named(name.to_owned())),
         (_, Some(name)) => wrong(format!("no tool is called {name:?}")),
-        _ => {
-            let form = json!({"type": "function", "function": {"name": "..."}});
-            wrong(format!("expected \"auto\", \"none\", \"required\" or {form}, found {}", shown(&choice)))
-        }
+        _ => Err(wrong_choice(&choice, &json!({"type": "function", "function": {"name": "..."}}))),
     }
+}
+
+/// The problem of a `tool_choice` that has none of the forms of a protocol, which writes the choice of a function as `form`.
+pub fn wrong_choice(choice: &Value, form: &Value) -> Problem {
+    let expected = format_args!("expected \"auto\", \"none\", \"required\" or {form}, found {}", shown(choice));
+    Problem::field("tool_choice", expected)
 }
 
 /// Names as OpenAI has them, and those of servers whose names have points.

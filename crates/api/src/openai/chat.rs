@@ -31,7 +31,7 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
     let chat = chat::read(fields, served)?;
     let best = chat.best();
     let Chat { mut ask, turns } = chat;
-    ask.progress = options.progress;
+    ask.progress = options.asks_progress();
     let prompt = &ask.prompts[0];
     let total = Total::new(&[prompt.len()], turns.len());
     let open = |turn| Open { turn, timings: Timings::new(prompt.len()), begun: false };
@@ -152,19 +152,20 @@ fn message(deltas: Vec<Delta>) -> Value {
 }
 
 impl Writer for ChatWriter {
-    fn begin(&mut self) -> Vec<Event> {
-        (0..self.open.len())
-            .map(|index| self.chunk(index, json!({"role": "assistant", "content": ""}), &[], None))
-            .collect()
-    }
-
     fn update(&mut self, index: usize, update: Update) -> Vec<Event> {
+        if let Update::Progress(progress) = &update {
+            self.total.cached(index, progress.cached_tokens);
+        }
+        let mut events = Vec::new();
+        if !self.open[index].begun {
+            events.push(self.chunk(index, json!({"role": "assistant", "content": ""}), &[], None));
+        }
         match update {
-            Update::Progress(progress) => {
+            Update::Progress(progress) if self.options.progress => {
                 let choice = json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": null});
-                vec![super::progress(&self.head, choice, progress)]
+                events.push(super::progress(&self.head, choice, progress));
             }
-            Update::Prompt(_) => Vec::new(),
+            Update::Progress(_) | Update::Prompt(_) => {}
             Update::Token(token) => {
                 self.open[index].timings.token();
                 self.total.token(index);
@@ -172,7 +173,7 @@ impl Writer for ChatWriter {
                 let thoughts = turn.reasoning_tokens;
                 let deltas = turn.push(&token.text);
                 self.total.reasoning_tokens += turn.reasoning_tokens - thoughts;
-                vec![self.chunk(index, delta(deltas), &[token], None)]
+                events.push(self.chunk(index, delta(deltas), &[token], None));
             }
             Update::Finished { text, finish_reason, usage, timing } => {
                 self.open[index].timings.end(usage, timing);
@@ -181,9 +182,10 @@ impl Writer for ChatWriter {
                 let end = turn.finish_reason(&finish_reason);
                 self.total.end(index, usage);
                 let delta = if deltas.is_empty() { json!({}) } else { delta(deltas) };
-                vec![self.chunk(index, delta, &[], Some(end))]
+                events.push(self.chunk(index, delta, &[], Some(end)));
             }
         }
+        events
     }
 
     fn end(&mut self) -> Vec<Event> {

@@ -88,7 +88,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
         let open: Vec<Open> = open.collect();
         writer.open.extend(open);
     }
-    let progress = options.progress;
+    let progress = options.asks_progress();
     Ok((Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress }, Box::new(writer)))
 }
 
@@ -199,8 +199,10 @@ impl Writer for CompletionWriter {
         }
         let mut events = match update {
             Update::Progress(progress) => {
+                self.total.cached(index, progress.cached_tokens);
                 let choice = json!({"index": index, "text": "", "logprobs": null, "finish_reason": null});
-                vec![super::progress(&self.head, choice, progress)]
+                let told = self.options.progress.then(|| super::progress(&self.head, choice, progress));
+                told.into_iter().collect()
             }
             // The first answer to a prompt tells of it, and all repeat it.
             Update::Prompt(token) => {

@@ -60,6 +60,13 @@ impl Total {
         total
     }
 
+    /// Notes how many tokens of an answer's prompt were in the cache, which counts once for all answers to it.
+    pub fn cached(&mut self, index: usize, tokens: usize) {
+        if index.is_multiple_of(self.answers) {
+            self.usage[index].cached_tokens = tokens;
+        }
+    }
+
     /// Counts a token of an answer.
     pub fn token(&mut self, index: usize) {
         self.usage[index].completion_tokens += 1;
@@ -160,6 +167,13 @@ pub struct StreamOptions {
 }
 
 impl StreamOptions {
+    /// Whether the engine has to tell how far the prompt is read, and with that what was in the cache.
+    pub fn asks_progress(self) -> bool {
+        self.progress || self.continuous_usage
+    }
+}
+
+impl StreamOptions {
     /// Takes `stream_options`, `timings_per_token` and `return_progress`.
     ///
     /// # Errors
@@ -188,11 +202,18 @@ impl StreamOptions {
             timings,
             progress,
         };
-        // No padding is added.
-        inner.take("include_obfuscation");
-        inner.finish().map_err(|problem| crate::Problem::field(name, problem.message))?;
+        finish_stream_options(inner)?;
         Ok(options)
     }
+}
+
+/// Takes what all of `stream_options` have, and refuses what is left.
+///
+/// # Errors
+/// With what is wrong or not known.
+pub fn finish_stream_options(mut inner: crate::Fields) -> Result<(), crate::Problem> {
+    let taken = inner.only("include_obfuscation", &json!(false), "no padding is added");
+    taken.and_then(|()| inner.finish()).map_err(|problem| crate::Problem::field("stream_options", problem.message))
 }
 
 /// The models that answers are from.

@@ -9,6 +9,7 @@ pub(crate) mod logprobs;
 pub use chat::chat;
 pub use completion::completion;
 pub use embedding::{EmbeddingAsk, embedding, embeddings};
+pub(crate) use head::finish_stream_options;
 pub use head::{Shared, new_id, now};
 
 use crate::{Event, Fields, Problem};

@@ -1,6 +1,7 @@
 //! OpenAI's `/v1/responses`, without state: nothing is stored.
 
 mod answer;
+mod input;
 mod request;
 mod tools;
 

@@ -1,8 +1,9 @@
 use super::answer::{Echo, ResponseWriter};
-use super::tools::{name_of, tools};
+use super::input::Input;
+use super::tools::{choice, tools};
 use crate::chat;
-use crate::fields::{kind, shown};
-use crate::openai::Shared;
+use crate::fields::{only_known, shown};
+use crate::openai::{Shared, finish_stream_options};
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 
@@ -13,10 +14,23 @@ const OF_THE_CALLER: &[&str] = &[
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
-    "include",
     "client_metadata",
     "store",
 ];
+
+/// What `include` may name. Of these, only log probabilities are ever there: thoughts are not encrypted, and no tools are built in.
+const INCLUDE: &[&str] = &[
+    LOGPROBS,
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+];
+
+const LOGPROBS: &str = "message.output_text.logprobs";
 
 /// Fields that are known, and not supported.
 const REFUSED: &[(&str, &str)] = &[
@@ -38,10 +52,8 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     fields.only("background", &json!(false), "answers come at once")?;
     fields.only("truncation", &json!("disabled"), "a prompt is never cut")?;
     let metadata = fields.object("metadata")?.unwrap_or_default();
-    let stream_options = fields.object("stream_options")?.unwrap_or_default();
-    if let Some(name) = stream_options.keys().find(|name| *name != "include_obfuscation") {
-        return Err(Problem::field("stream_options", format_args!("{name}: expected include_obfuscation")));
-    }
+    finish_stream_options(fields.object("stream_options")?.unwrap_or_default().into())?;
+    include(&mut fields)?;
     let mut echo = Echo { metadata: metadata.into(), ..Echo::default() };
     let mut chat = Input::default();
     if let Some(instructions) = fields.string("instructions")? {
@@ -56,20 +68,15 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         fields.put("tools", translated);
         (echo.tools, echo.names) = (list.into(), names);
     }
-    if let Some(choice) = fields.take("tool_choice") {
-        echo.tool_choice = choice.clone();
-        let translated = match choice["type"].as_str() {
-            Some("function") => json!({"type": "function", "function": {"name": name_of(&choice)}}),
-            _ => choice,
-        };
-        fields.put("tool_choice", translated);
+    if let Some(found) = fields.take("tool_choice") {
+        fields.put("tool_choice", choice(&found)?);
+        echo.tool_choice = found;
     }
     echo.parallel_tool_calls = fields.get("parallel_tool_calls") != Some(&json!(false));
-    if let Some(mut reasoning) = fields.object("reasoning")? {
-        echo.reasoning = json!({"effort": reasoning.get("effort"), "summary": null});
-        if let Some(effort) = reasoning.remove("effort").filter(|effort| !effort.is_null()) {
-            fields.put_as("reasoning_effort", effort, "reasoning.effort");
-        }
+    if let Some(found) = fields.object("reasoning")? {
+        let effort = reasoning(found.into()).map_err(|problem| problem.within("reasoning"))?;
+        echo.reasoning = json!({"effort": effort, "summary": null});
+        effort.into_iter().for_each(|effort| fields.put_as("reasoning_effort", effort, "reasoning.effort"));
     }
     if let Some(text) = fields.object("text")? {
         format(&text, &mut fields, &mut echo)?;
@@ -86,6 +93,40 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
 }
 
+/// Takes `include`, of which log probabilities are what `top_logprobs` asks for, too.
+fn include(fields: &mut Fields) -> Result<(), Problem> {
+    let list = fields.list("include")?.unwrap_or_default();
+    if let Some(found) = list.iter().find(|name| !name.as_str().is_some_and(|name| INCLUDE.contains(&name))) {
+        let expected = format_args!("expected a list of {}, found {}", INCLUDE.join(", "), shown(found));
+        return Err(Problem::field("include", expected));
+    }
+    if list.contains(&json!(LOGPROBS)) && !fields.has("top_logprobs") {
+        fields.put("top_logprobs", 0);
+    }
+    Ok(())
+}
+
+/// The effort of `reasoning`. Thoughts are given as they are, whatever summary is asked for.
+fn reasoning(mut fields: Fields) -> Result<Option<Value>, Problem> {
+    for name in ["summary", "generate_summary"] {
+        fields.word(name, &["auto", "concise", "detailed"])?;
+    }
+    fields.only("context", &json!("auto"), "the template says which thoughts the model sees")?;
+    fields.only("mode", &json!("standard"), "no model here knows another")?;
+    let effort = fields.take("effort");
+    fields.finish()?;
+    Ok(effort)
+}
+
+/// Checks what a format with a schema says beside it, which changes no answer.
+fn schema_labels(format: &Value) -> Result<(), Problem> {
+    let mut fields = Fields::from(format.as_object().cloned().unwrap_or_default());
+    fields.string("name")?;
+    fields.string("description")?;
+    fields.boolean("strict")?;
+    Ok(())
+}
+
 /// The format of the answer, in the words of chats.
 fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Result<(), Problem> {
     if let Some(name) = text.keys().find(|name| !["format", "verbosity"].contains(&name.as_str())) {
@@ -98,12 +139,8 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
     echo.format = format.clone();
     let translated = match format["type"].as_str() {
         Some("json_schema") => {
-            let known = ["type", "name", "description", "schema", "strict"];
-            if let Some(key) = format.as_object().and_then(|all| all.keys().find(|key| !known.contains(&key.as_str())))
-            {
-                let expected = format_args!("expected {}, found {key}", known.join(", "));
-                return Err(Problem::field("text.format", expected));
-            }
+            only_known(format, "text.format", &["type", "name", "description", "schema", "strict"])?;
+            schema_labels(format).map_err(|problem| problem.within("text.format"))?;
             let schema = &format["schema"];
             if !(schema.is_object() || schema.is_boolean() || schema.is_null()) {
                 let expected = format_args!("expected a JSON Schema, found {}", shown(schema));
@@ -115,109 +152,12 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
             }
             json!({"type": "json_schema", "json_schema": inner})
         }
-        _ => format.clone(),
+        _ => {
+            // llama-server's form of chats has a schema beside it.
+            only_known(format, "text.format", &["type"])?;
+            format.clone()
+        }
     };
     fields.put_as("response_format", translated, "text.format");
     Ok(())
-}
-
-/// The messages of a chat.
-#[derive(Default)]
-struct Input {
-    messages: Vec<Value>,
-    /// Places in the messages, and those in the body that they came from.
-    places: Vec<(String, String)>,
-}
-
-impl Input {
-    /// Adds a message that is from one place of the body.
-    fn push(&mut self, message: Value, own: &str) {
-        let place = format!("messages[{}]", self.messages.len());
-        let content = if own.starts_with("input[") { format!("{own}.content") } else { own.to_owned() };
-        self.places.extend([(format!("{place}.content"), content), (place, own.to_owned())]);
-        self.messages.push(message);
-    }
-
-    /// The place in the body of what is here in the last message.
-    fn place(&mut self, inner: &str, own: String) {
-        let last = self.messages.len().saturating_sub(1);
-        self.places.push((format!("messages[{last}].{inner}"), own));
-    }
-
-    /// The message of the assistant that an item of the body belongs to: the last one, unless that has one of these fields already, or is
-    /// none of the assistant's items.
-    fn assistant(&mut self, own: &str, taken: &[&str]) -> &mut Value {
-        let open = self.messages.last().is_some_and(|last| last["role"] == "assistant");
-        if !open || taken.iter().any(|field| self.messages.last().is_some_and(|last| last.get(field).is_some())) {
-            self.push(json!({"role": "assistant"}), own);
-        }
-        self.messages.last_mut().expect("there is one now")
-    }
-
-    /// Adds the items of the input. Thoughts, content and calls that follow each other are one message of the assistant.
-    fn read(&mut self, input: Value) -> Result<(), Problem> {
-        let items = match input {
-            Value::String(text) => {
-                self.push(json!({"role": "user", "content": text}), "input");
-                return Ok(());
-            }
-            Value::Array(items) => items,
-            other => {
-                let expected = format_args!("expected a string or a list of items, found {}", kind(&other));
-                return Err(Problem::field("input", expected));
-            }
-        };
-        for (i, item) in items.into_iter().enumerate() {
-            self.item(&item, &format!("input[{i}]"))?;
-        }
-        Ok(())
-    }
-
-    fn item(&mut self, item: &Value, own: &str) -> Result<(), Problem> {
-        match item["type"].as_str().unwrap_or("message") {
-            "message" if item["role"] == "assistant" => {
-                self.assistant(own, &["content", "tool_calls"])["content"] = joined(&item["content"]);
-                self.place("content", format!("{own}.content"));
-            }
-            "message" => self.push(json!({"role": item["role"], "content": item["content"]}), own),
-            "reasoning" => {
-                let parts = item["content"].as_array().or(item["summary"].as_array());
-                let texts = parts.into_iter().flatten().filter_map(|part| part["text"].as_str());
-                let text = texts.collect::<Vec<_>>().join("\n");
-                if !text.is_empty() {
-                    self.push(json!({"role": "assistant", "reasoning_content": text}), own);
-                }
-            }
-            "function_call" => {
-                let function = json!({"name": name_of(item), "arguments": item["arguments"]});
-                let call = json!({"id": item["call_id"], "type": "function", "function": function});
-                let message = self.assistant(own, &[]);
-                let calls = message["tool_calls"].as_array().map_or(0, Vec::len);
-                match message["tool_calls"].as_array_mut() {
-                    Some(calls) => calls.push(call),
-                    None => message["tool_calls"] = json!([call]),
-                }
-                for inner in ["", ".function"] {
-                    self.place(&format!("tool_calls[{calls}]{inner}"), own.to_owned());
-                }
-            }
-            "function_call_output" => {
-                let content = joined(&item["output"]);
-                self.push(json!({"role": "tool", "tool_call_id": item["call_id"], "content": content}), own);
-                self.place("content", format!("{own}.output"));
-            }
-            other => {
-                let expected = "expected a message, function_call, function_call_output or reasoning";
-                return Err(Problem::field(own, format_args!("{expected}, found {other}")));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The text of parts, where all are text: what is not is refused later by its place.
-fn joined(content: &Value) -> Value {
-    let Some(parts) = content.as_array() else { return content.clone() };
-    let texts: Option<Vec<&str>> = parts.iter().map(|part| part["text"].as_str()).collect();
-    texts.map_or_else(|| content.clone(), |texts| texts.concat().into())
 }

@@ -1,7 +1,8 @@
 //! The tools of a response, of which those in a namespace are called by two names.
 
 use crate::Problem;
-use crate::fields::{check_len, shown};
+use crate::chat::wrong_choice;
+use crate::fields::{check_len, only_known, shown};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -57,4 +58,19 @@ fn tool(mut function: Value, place: &str) -> Result<Value, Problem> {
         fields.remove("type");
     }
     Ok(json!({"type": "function", "function": function}))
+}
+
+/// A `tool_choice` in the words of chats.
+///
+/// # Errors
+/// When it has none of its forms here.
+pub fn choice(choice: &Value) -> Result<Value, Problem> {
+    match choice["type"].as_str() {
+        Some("function") if choice["name"].is_string() => {
+            only_known(choice, "tool_choice", &["type", "name", "namespace"])?;
+            Ok(json!({"type": "function", "function": {"name": name_of(choice)}}))
+        }
+        None if matches!(choice.as_str(), Some("auto" | "none" | "required")) => Ok(choice.clone()),
+        _ => Err(wrong_choice(choice, &json!({"type": "function", "name": "..."}))),
+    }
 }

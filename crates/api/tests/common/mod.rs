@@ -56,3 +56,12 @@ pub fn templates() -> Vec<(String, String)> {
     };
     files.into_iter().map(read).collect()
 }
+
+/// A body with more fields; those of an object in it are added to it.
+pub fn with(body: &Value, more: &Value) -> Value {
+    let mut body = body.clone();
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}

@@ -60,8 +60,8 @@ enum Command {
     Cancel(SeqId),
     /// A generation that was full has room again.
     Resume(SeqId),
-    Load(Reply<Load>),
     ClearPrefixCache,
+    Ping(Reply<()>),
     Shutdown,
 }
 
@@ -82,7 +82,7 @@ impl Handle {
             let _guard = guard;
             match make().and_then(|mut engine| engine.calibrate().map(|()| engine).map_err(E::from)) {
                 Ok(engine) => {
-                    let status = Arc::new(Status::here());
+                    let status = Arc::new(Status::here(engine.load()));
                     let _ = ready.send_blocking(Ok((engine.tokenizer().clone(), status.clone())));
                     Worker::new(engine, inbox, own, status).run();
                 }
@@ -159,20 +159,28 @@ impl Handle {
         let _ = self.commands.try_send(Command::ClearPrefixCache);
     }
 
-    /// How busy the engine is. Waits until the current step ends.
+    /// How busy the engine was when the current step began, or when it last did something. Waits for nothing.
+    ///
+    /// # Errors
+    /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone.
+    pub fn load(&self) -> Result<Load, Error> {
+        self.status.load()
+    }
+
+    /// Waits until the engine takes commands again, when the current step ends: it does not hang.
     ///
     /// # Errors
     /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone; [`Error::OwnThread`].
-    pub fn load(&self) -> Result<Load, Error> {
-        self.send(Command::Load)?.recv_blocking().map_err(|_| self.status.gone())
+    pub fn ping(&self) -> Result<(), Error> {
+        self.send(Command::Ping)?.recv_blocking().map_err(|_| self.status.gone())
     }
 
-    /// [`Handle::load`] for async tasks.
+    /// [`Handle::ping`] for async tasks.
     ///
     /// # Errors
-    /// Those of [`Handle::load`].
-    pub async fn load_async(&self) -> Result<Load, Error> {
-        self.send(Command::Load)?.recv().await.map_err(|_| self.status.gone())
+    /// Those of [`Handle::ping`].
+    pub async fn ping_async(&self) -> Result<(), Error> {
+        self.send(Command::Ping)?.recv().await.map_err(|_| self.status.gone())
     }
 
     /// Cancels all requests, ends the engine's thread and waits for it, until the current step ends. Generations get

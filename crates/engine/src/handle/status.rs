@@ -1,13 +1,14 @@
 //! What the users of an engine's thread know about it.
 
-use crate::Error;
+use crate::{Error, Load};
 use async_channel::{Receiver, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
 pub struct Status {
     thread: ThreadId,
     end: OnceLock<End>,
+    load: Mutex<Load>,
 }
 
 /// Why the thread ends.
@@ -18,9 +19,22 @@ enum End {
 }
 
 impl Status {
-    /// That of the current thread.
-    pub fn here() -> Status {
-        Status { thread: std::thread::current().id(), end: OnceLock::new() }
+    /// That of the current thread, whose engine is so busy.
+    pub fn here(load: Load) -> Status {
+        Status { thread: std::thread::current().id(), end: OnceLock::new(), load: load.into() }
+    }
+
+    /// Notes how busy the engine is.
+    pub fn publish(&self, load: Load) {
+        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
+    }
+
+    /// How busy the engine was when that was last noted, while its thread lives.
+    pub fn load(&self) -> Result<Load, Error> {
+        match self.end.get() {
+            Some(_) => Err(self.gone()),
+            None => Ok(*self.load.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 
     /// Notes that the thread ends, and whether by a panic. What was noted first stays.

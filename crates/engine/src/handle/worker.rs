@@ -1,7 +1,7 @@
 use super::Command;
 use super::generation::{Generation, Shared};
 use super::status::Status;
-use crate::{Engine, Error, EventKind, FinishReason, SeqId, Update};
+use crate::{Engine, Error, Event, EventKind, FinishReason, SeqId, Update};
 use async_channel::{Receiver, Sender, TrySendError, WeakSender};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -79,7 +79,9 @@ impl Worker {
             if commands.into_iter().any(|command| self.obey(command).is_break()) {
                 break;
             }
-            if !self.engine.is_idle() {
+            if self.engine.is_idle() {
+                self.status.publish(self.engine.load());
+            } else {
                 self.step();
             }
         }
@@ -103,8 +105,8 @@ impl Worker {
                     self.engine.pause(id, false);
                 }
             }
+            Command::Ping(reply) => reply.send(()),
             Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
-            Command::Load(reply) => reply.send(self.engine.load()),
             Command::Shutdown => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
@@ -130,9 +132,9 @@ impl Worker {
     }
 
     fn step(&mut self) {
-        let Worker { engine, outlets, .. } = self;
+        let Worker { engine, outlets, status, .. } = self;
         let mut touched = Vec::new();
-        engine.step(&mut |event| {
+        let emit = &mut |event: Event| {
             let Some(outlet) = outlets.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
             if outlet.updates.is_closed() && !matches!(event.kind, EventKind::Finished { .. }) {
                 return ControlFlow::Break(());
@@ -142,7 +144,14 @@ impl Worker {
                 touched.push(event.sequence);
             }
             ControlFlow::Continue(())
-        });
+        };
+        let planned = engine.plan(emit);
+        status.publish(engine.load());
+        if let Some(start) = planned {
+            engine.run(start, emit);
+            // Who learns that a request has ended finds it gone.
+            status.publish(engine.load());
+        }
         for id in touched {
             if !self.flush(id) {
                 self.engine.pause(id, true);

@@ -28,7 +28,8 @@ const WHITESPACE: &str = r" |\r?\n[ \t]{0,20}";
 const ESCAPES: &str = "nrbtf\\\"";
 
 pub fn parse(text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| invalid("JSON Schema", error.to_string()))
+    let why = |error: serde_json::Error| error.to_string().replace("number out of range", "a number is beyond float64");
+    serde_json::from_str(text).map_err(|error| invalid("JSON Schema", why(error)))
 }
 
 /// The schema for the compiler.

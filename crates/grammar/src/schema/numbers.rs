@@ -8,6 +8,9 @@ use serde_json::{Number, Value, json};
 /// 2^53: integers below are exact as float64.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// 2^63: integers below are of int64.
+const INT64: f64 = 9_223_372_036_854_775_808.0;
+
 /// A number of `const` or `enum`: the float64 that readers of JSON see. Integers are written without a point.
 pub fn constant(at: &At, number: &Number) -> Result<Value, Error> {
     let float = number.as_f64().filter(|float| float.is_finite());
@@ -16,7 +19,10 @@ pub fn constant(at: &At, number: &Number) -> Result<Value, Error> {
         Some(n) => is_exact(n, float) && n != i64::MIN,
         None => float.abs() < EXACT || has_exact_digits(number, float),
     };
+    let beyond =
+        "a number of 2^63 or more is not supported but where the fewest digits of its float64 are all, such as 1e20";
     match float.filter(|&float| exact(float)) {
+        None if float.is_some_and(|float| float.abs() >= INT64) => Err(refused(&at.path, beyond)),
         None => Err(at.expected("numbers that are exact as float64")),
         Some(float) if float.fract() == 0.0 && float.abs() < EXACT => Ok(json!(float as i64)),
         Some(_) => Ok(Value::Number(number.clone())),
@@ -34,7 +40,7 @@ pub fn is_beyond_int64(constant: &Value) -> bool {
     match constant {
         Value::Array(list) => list.iter().any(is_beyond_int64),
         Value::Object(map) => map.values().any(is_beyond_int64),
-        value => value.as_f64().is_some_and(|float| float.abs() >= i64::MAX as f64),
+        value => value.as_f64().is_some_and(|float| float.abs() >= INT64),
     }
 }
 

@@ -343,7 +343,7 @@ impl Serve {
     /// Refuses an address that other machines reach where nothing keeps them out.
     fn check_open(&self, address: &SocketAddr, place: &str) -> Result<()> {
         let open = self.keys.is_none() && self.api_key.is_none() && !self.no_auth;
-        if !address.ip().is_loopback() && open {
+        if !address.ip().to_canonical().is_loopback() && open {
             let message = format!("{place} lets other machines connect, and there are no keys");
             return Err(UsageError {
                 message,

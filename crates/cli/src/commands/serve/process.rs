@@ -24,7 +24,7 @@ pub fn obey_signals(app: &Arc<App>, quiet: bool) -> Result<()> {
     let of = app.clone();
     tokio::spawn(async move {
         while user.recv().await.is_some() {
-            note!("memory: {}", of.memory().await);
+            note!("memory: {}", of.memory());
         }
     });
     let app = app.clone();
@@ -81,7 +81,7 @@ pub fn watch_pace(app: Arc<App>, target: Duration) {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(10)).await;
-            let given = app.load().await.and_then(|load| load.step_target).unwrap_or_default();
+            let given = app.load().and_then(|load| load.step_target).unwrap_or_default();
             // The target is a sum of floating point numbers.
             if given > target + Duration::from_millis(1) {
                 let [target, given] = [target, given].map(|time| 1e3 * time.as_secs_f64());
@@ -157,7 +157,7 @@ pub fn tell_systemd(app: Arc<App>) {
         loop {
             tokio::time::sleep(patience / 3).await;
             let Some(generator) = &app.generator else { return };
-            if matches!(tokio::time::timeout(patience / 3, generator.handle.load_async()).await, Ok(Ok(_))) {
+            if matches!(tokio::time::timeout(patience / 3, generator.handle.ping_async()).await, Ok(Ok(_))) {
                 let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             }
         }
