@@ -105,8 +105,11 @@ fn unread(names: &[String]) -> Vec<String> {
     let message = |found: String| {
         // All have the prefix, which says nothing about likeness.
         let known = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
-        let near = near::best(&found[PREFIX.len()..], known);
-        let near = near.map_or_else(String::new, |near| format!("; a similar one is {PREFIX}{near}"));
+        let near = match near::best(&found[PREFIX.len()..], known) {
+            _ if found == "TRINE_KEY" => "; TRINE_API_KEY is a key, and TRINE_KEYS a file of keys".to_owned(),
+            Some(near) => format!("; a similar one is {PREFIX}{near}"),
+            None => String::new(),
+        };
         format!("{found} is no variable that trine reads{near}")
     };
     unread.map(message).collect()

@@ -1,6 +1,6 @@
 //! Exit statuses, and the messages and hints of errors.
 
-use crate::{hub, near, table};
+use crate::{hub, near, secret, table};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,9 +52,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let mut texts = vec![message(error)];
     let output = of_output(error);
     texts.splice(0..0, output.map(|_| "standard output".to_owned()));
-    note!("error: {}", table::visible(&texts.join(": ")));
+    note!("error: {}", table::visible(&secret::without_keys(&texts.join(": "))));
     if let Some(hint) = missing(error).or(hint.map(str::to_owned)) {
-        note!("hint: {}", table::visible(&hint));
+        note!("hint: {}", table::visible(&secret::without_keys(&hint)));
     }
     exit
 }

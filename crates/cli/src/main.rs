@@ -34,6 +34,7 @@ mod profile;
 mod progress;
 mod recipe;
 mod record;
+mod report;
 mod sampling;
 mod say;
 mod search;

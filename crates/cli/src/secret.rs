@@ -3,8 +3,11 @@
 /// Options that are secret as a whole.
 pub const KEYS: [&str; 2] = ["api-key", "key"];
 
+/// How keys begin.
+const KEY_BEGINNINGS: [&str; 2] = ["sk-", "hf_"];
+
 /// Options whose addresses may have a password, or a token in their path.
-pub const URLS: [&str; 2] = ["otlp-endpoint", "webhook"];
+pub const URLS: [&str; 3] = ["otlp-endpoint", "webhook", "url"];
 
 /// An address with its scheme and host alone.
 pub fn public(url: &str) -> String {
@@ -20,24 +23,85 @@ pub fn public(url: &str) -> String {
     format!("{scheme}{user}{host}{more}")
 }
 
+/// A text without the keys in it, wherever they were given: words that begin as those of `trine key new` or of Hugging Face do.
+pub fn without_keys(text: &str) -> String {
+    /// Letters of a key at least.
+    const LEAST: usize = 20;
+    let is_key = |word: &str| KEY_BEGINNINGS.iter().any(|begin| word.starts_with(begin)) && word.len() >= LEAST;
+    let of_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(|c| !of_word(c)).unwrap_or(rest.len()));
+        let (between, after) = after.split_at(after.find(of_word).unwrap_or(after.len()));
+        shown.push_str(if is_key(word) { "***" } else { word });
+        shown.push_str(between);
+        rest = after;
+    }
+    shown
+}
+
 /// The error of an option, without what is secret of its value.
 pub fn without_secret(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
-    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg) else { return error };
-    // A variable, a flag, or a key of a file.
-    let name = name.to_lowercase().replace('_', "-");
+    let name = match error.get(ContextKind::InvalidArg) {
+        // A variable, a flag, or a key of a file.
+        Some(ContextValue::String(name)) => name.to_lowercase().replace('_', "-"),
+        _ => String::new(),
+    };
     if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
         && URLS.iter().any(|url| name.contains(url))
     {
         let value = ContextValue::String(public(value));
         error.insert(ContextKind::InvalidValue, value);
     }
+    let texts = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, ContextValue::String(without_keys(text)))),
+        _ => None,
+    });
+    for (kind, text) in texts.collect::<Vec<_>>() {
+        error.insert(kind, text);
+    }
     error
+}
+
+/// The address of an HTTP server.
+pub fn http_address(text: &str) -> Result<String, &'static str> {
+    let expected = "expected an address that begins with http:// or https://, such as https://example.org/alerts";
+    let uri: ureq::http::Uri = text.parse().map_err(|_| expected)?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    if is_http && uri.host().is_some_and(|host| !host.is_empty()) { Ok(text.to_owned()) } else { Err(expected) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::public;
+    use super::{http_address, public, without_keys};
+
+    #[test]
+    fn keys_are_shown_nowhere() {
+        for (text, shown) in [
+            ("--host sk-aB3_d-fghijklmnopqrst: no such host", "--host ***: no such host"),
+            ("'hf_abcdefghijklmnopqrst'", "'***'"),
+            ("sk-short and desk-abcdefghijklmnopqrst, é", "sk-short and desk-abcdefghijklmnopqrst, é"),
+            (" x", " x"),
+        ] {
+            assert_eq!(without_keys(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_scheme_and_a_host() {
+        for (text, is_address) in [
+            ("https://hooks.test/services/x", true),
+            ("http://127.0.0.1:8080", true),
+            ("hooks.test", false),
+            ("ftp://hooks.test", false),
+            ("http://", false),
+            ("http:///x", false),
+            ("", false),
+        ] {
+            assert_eq!(http_address(text).is_ok(), is_address, "{text}");
+        }
+    }
 
     #[test]
     fn an_address_is_shown_without_its_secrets() {

@@ -17,6 +17,12 @@ pub fn measured(x: f64) -> String {
     }
 }
 
+/// An interval, with its level if that is less than 95 %.
+pub fn between(low: f64, high: f64, confidence: f64) -> String {
+    let sure = if confidence < 0.95 { format!(" ({:.0} %)", confidence * 100.0) } else { String::new() };
+    format!("{}-{}{sure}", measured(low), measured(high))
+}
+
 /// A number of things, with their name in the singular or in the plural.
 pub fn plural(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })

@@ -63,6 +63,55 @@ fn a_bench_is_one_object_with_every_test() {
     }
 }
 
+/// Every form of every part has the same rows.
+#[test]
+fn parts_are_measured_and_reported_in_every_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path());
+    for (part, rows, first) in [
+        (&["bench", "startup", &*model, "-r", "2"][..], 8, "cold"),
+        (&["bench", "scaling", &model, "--counts", "1,2", "--prefill", "16", "--decode", "4", "-r", "1"], 4, "pp16"),
+        (&["bench", "batching", &model, "--load", "clients=2,requests=4,output=2-8,prompt=4", "-r", "1"], 3, "none"),
+        (&["bench", "bandwidth", "--threads", "1", "-r", "2"], 1, "1"),
+        (&["bench", "quantize", "q4_0", "tq2_0", "-r", "1"], 2, "Q4_0"),
+        (
+            &["bench", "model", &model, "--prefill", "16", "--decode", "4", "--batch", "1", "-r", "1", "--kl", "0"],
+            2,
+            "pp16",
+        ),
+    ] {
+        let form = |form: &str| {
+            let ran = trine_with(&[part, &["--output", form]].concat());
+            assert_eq!(ran.code, 0, "{part:?}: {}", ran.err);
+            ran.out
+        };
+        let json: Value = serde_json::from_str(&form("json")).unwrap();
+        let results = json["results"].as_array().unwrap();
+        assert!(results.len() >= rows, "{part:?}: {json}");
+        let csv = form("csv");
+        let mut lines = csv.lines();
+        let columns = lines.next().unwrap().split(',').count();
+        assert_eq!(lines.clone().count(), results.len(), "{csv}");
+        assert!(columns > 4 && lines.all(|line| line.split(',').count() == columns), "{csv}");
+        let markdown = form("md");
+        assert!(markdown.contains(&format!("\n| {first} |")) && markdown.contains("---:|"), "{markdown}");
+        assert!(form("text").lines().any(|line| line.starts_with(first)), "{part:?}");
+        assert!(!json["machine"]["os"].is_null() && json["trine"] == env!("CARGO_PKG_VERSION"), "{json}");
+    }
+    // A file of the name of a part.
+    std::fs::copy(&model, folder.path().join("scaling")).unwrap();
+    let args = ["bench", "./scaling", "--prefill", "8", "--decode", "0", "-r", "1", "--kl", "0", "--json"];
+    let json = run(trine().args(args).current_dir(folder.path()), "").json();
+    assert_eq!(json["model"], "./scaling");
+    let runs = &json["results"][0];
+    assert!(
+        runs["pass_seconds"]["p99"].as_f64() > Some(0.0)
+            && runs["speeds"]["cv"] == 0.0
+            && runs["watts"].is_null() == runs["per_watt"].is_null()
+    );
+    assert!(runs["cpu"].as_f64() > Some(0.0) && runs["per_core"].as_f64() > Some(0.0), "{runs}");
+}
+
 #[test]
 fn a_baseline_tells_a_slower_program_by_the_exit_status() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +226,7 @@ fn invalid_arguments_are_rejected() {
             "cannot run",
         ),
         (&["bench", "none.gguf"], 3, "none.gguf"),
-        (&["bench", "scaling"], 2, "the word `scaling`"),
+        (&["bench", "scale"], 2, "the word `scale`"),
     ] {
         let ran = trine_with(args);
         assert_eq!(ran.code, code, "{args:?}: {}", ran.err);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::server::Server;
-use common::{Ran, llama, run, trine};
+use common::{Ran, llama, run, trine, trine_with};
 
 /// Every variable with a value that it refuses.
 const BAD: &[(&str, &str)] = &[
@@ -205,6 +205,22 @@ fn serve_refuses_variables_that_it_does_not_know_and_values_that_are_wrong() {
     let ran = serve(&[], &["--config", path.to_str().unwrap()]);
     let is_masked = ran.err.contains("https://***@a.test") && !ran.err.contains("hunter2");
     assert!(ran.code == 2 && is_masked, "{} {}", ran.code, ran.err);
+    // A key that is given in a wrong place is not told.
+    let key = "sk-4hunter2hunter2hunter2";
+    for args in [
+        &["serve", "--host", key][..],
+        &["serve", key],
+        &["serve", "--trusted-proxy", key],
+        &["top", key],
+        &["serve", "a", key],
+    ] {
+        let ran = trine_with(args);
+        assert!(ran.code != 0 && ran.err.contains("***") && !ran.err.contains("hunter2"), "{args:?}: {}", ran.err);
+    }
+    let ran = trine_with(&["top", "--webhook", "hooks.test/hunter2"]);
+    let is_plain =
+        ran.err.contains("'hooks.test/***' for '--webhook <URL>'") && ran.err.contains("http:// or https://");
+    assert!(ran.code == 2 && is_plain && !ran.err.contains("hunter2"), "{}", ran.err);
     for command in ["serve", "top"] {
         let help = run(trine().args([command, "--help"]).env("TRINE_API_KEY", "secret"), "");
         assert!(help.code == 0 && !help.out.contains("secret"), "{}", help.out);

@@ -330,6 +330,16 @@ fn a_server_tests_itself() {
 }
 
 #[test]
+fn who_watches_a_server_without_its_key_learns_where_that_goes() {
+    let server = Server::start(&["--api-key", "secret"]);
+    let watch = |more: &[&str]| trine_with(&[&["top", &server.url, "--count", "1", "--json"], more].concat());
+    let (without, wrong, with) = (watch(&[]), watch(&["--key", "x"]), watch(&["--key", "secret"]));
+    assert!(without.code == 1 && without.out.contains("asks for a key: --key or TRINE_API_KEY"), "{}", without.out);
+    assert!(wrong.code == 1 && wrong.out.contains("does not know the key"), "{}", wrong.out);
+    assert!(with.code == 0 && with.out.contains("\"problem\":null"), "{} {}", with.out, with.err);
+}
+
+#[test]
 fn nobody_administers_an_open_server() {
     let server = Server::start(&["--host", "0.0.0.0", "--no-auth"]);
     for (method, path) in [("POST", "/admin/cache/clear"), ("POST", "/admin/keys/reload"), ("GET", "/debug/memory")] {
@@ -337,10 +347,13 @@ fn nobody_administers_an_open_server() {
             server.raw(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("--keys"), "{path}: {answer}");
     }
-    let server = Server::start(&[]);
-    let tensors = server.get("/debug/memory").json()["planned"]["tensors"].clone();
-    let [count, bytes] = ["count", "bytes"].map(|name| tensors[name].as_u64().unwrap());
-    assert!(count > 10 && bytes > 100 * count, "{tensors}");
+    let server = Server::start(&["--embedding-model", ENCODER, "embedded:stories"]);
+    let memory = server.get("/debug/memory").json();
+    for planned in ["planned", "planned_embeddings"] {
+        let tensors = &memory[planned]["tensors"];
+        let [count, bytes] = ["count", "bytes"].map(|name| tensors[name].as_u64().unwrap());
+        assert!(count > 10 && bytes > 100 * count && memory[planned]["weights"].as_u64() > Some(0), "{memory}");
+    }
     let reload = server.raw(b"POST /admin/keys/reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(reload.starts_with("HTTP/1.1 400"), "{reload}");
 }

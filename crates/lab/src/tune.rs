@@ -239,10 +239,10 @@ impl Tuner<'_> {
                 continue;
             }
             // The first is slower: pages come from the disk, and buffers are made.
-            trine.seconds(test)?;
+            trine.run(test)?;
             let (start, mut runs) = (Instant::now(), Vec::with_capacity(RUNS));
             while runs.is_empty() || runs.len() < RUNS && start.elapsed() < self.options.time / 20 {
-                runs.push(test.total() as f64 / trine.seconds(test)?);
+                runs.push(test.total() as f64 / trine.run(test)?.seconds);
             }
             *speed = median_interval(&runs).map(|interval| interval.median);
         }

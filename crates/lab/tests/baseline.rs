@@ -7,7 +7,7 @@ use trine_engine::EngineOptions;
 use trine_lab::bench::{
     BenchReport, Comparison, Description, Limits, Machine, Outcome, Sample, Samples, Test, Verdict,
 };
-use trine_lab::bench::{Cost, Error, Kind, Noise, Subject, compare, expect, measure, read};
+use trine_lab::bench::{Cost, Error, Kind, Noise, Run, Subject, compare, expect, measure, read};
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::File;
@@ -15,8 +15,15 @@ use trine_tensor::File;
 /// A report of one test with these seconds, at a bandwidth, on a machine that does little else.
 fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
     let noise = Some(Noise { steal: 0.01, others: 0.02 });
-    let sample = |&seconds: &f64| Sample { seconds, bandwidth: Some(bandwidth), steady: Some(true), noise };
-    let samples = Samples { kept: seconds.iter().map(sample).collect(), discarded: 0 };
+    let sample = |&seconds: &f64| Sample {
+        seconds,
+        bandwidth: Some(bandwidth),
+        steady: Some(true),
+        noise,
+        cpu: None,
+        watts: None,
+    };
+    let samples = Samples { kept: seconds.iter().map(sample).collect(), ..Samples::default() };
     let test = Test { kind, tokens: 64, sequences: 1, depth: 0 };
     let limits = Limits::default();
     BenchReport {
@@ -41,6 +48,7 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
         load_seconds: None,
         first_token_seconds: None,
         peak_memory_bytes: None,
+        temperature: None,
         kl: None,
         cache_kl: None,
         results: vec![Outcome::of(test, samples, None, &limits).unwrap()],
@@ -153,8 +161,8 @@ fn shares_of_more_than_all_are_marked() {
     for (limits, bandwidth, beyond) in
         [(Limits::default(), Some(1e12), false), (Limits::default(), Some(1.0), true), (limits, Some(1e12), true)]
     {
-        let run = Sample { seconds: 1.0, bandwidth, steady: None, noise: None };
-        let samples = Samples { kept: vec![run], discarded: 0 };
+        let run = Sample { seconds: 1.0, bandwidth, steady: None, noise: None, cpu: None, watts: None };
+        let samples = Samples { kept: vec![run], ..Samples::default() };
         let outcome = Outcome::of(test, samples, Some(&cost), &limits).unwrap();
         assert_eq!(outcome.beyond_limits, beyond, "{outcome:?}");
     }
@@ -164,10 +172,10 @@ fn shares_of_more_than_all_are_marked() {
 struct Brief(u32);
 
 impl Subject for Brief {
-    fn seconds(&mut self, _test: Test) -> Result<f64, Error> {
+    fn run(&mut self, _test: Test) -> Result<Run, Error> {
         self.0 += 1;
         std::thread::sleep(std::time::Duration::from_millis(1));
-        Ok(1e-3)
+        Ok(Run { seconds: 1e-3, passes: vec![1e-3] })
     }
 
     fn can(&self, _test: Test) -> bool {
@@ -241,8 +249,8 @@ fn a_test_is_held_against_the_peak_of_its_own_threads() {
         [(Kind::Decode, 8, 1, 1.0), (Kind::Decode, 8, 2, 2.0), (Kind::Prefill, 1, 1, 1.0), (Kind::Prefill, 8, 1, 2.0)]
     {
         let test = Test { kind, tokens, sequences, depth: 0 };
-        let run = Sample { seconds: 1.0, bandwidth: None, steady: None, noise: None };
-        let samples = Samples { kept: vec![run], discarded: 0 };
+        let run = Sample { seconds: 1.0, bandwidth: None, steady: None, noise: None, cpu: None, watts: None };
+        let samples = Samples { kept: vec![run], ..Samples::default() };
         let share = Outcome::of(test, samples, Some(&cost), &limits).unwrap().int8_share.unwrap();
         let expected = cost.work(test).int8 as f64 / peak;
         assert!((share / expected - 1.0).abs() < 1e-9, "{test}: {share} {expected}");

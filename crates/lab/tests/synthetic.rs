@@ -152,7 +152,7 @@ fn trine_refuses_tests_beyond_the_context() {
     let go_on = || ControlFlow::Continue(());
     assert!(Trine::new(&mut *runner, &test(4091), &engine(), &go_on).err().unwrap().to_string().contains("4096"));
     let mut trine = Trine::new(&mut *runner, &test(50), &engine(), &go_on).unwrap();
-    assert!(trine.seconds(test(50)[0]).unwrap() > 0.0);
+    assert!(trine.run(test(50)[0]).unwrap().seconds > 0.0);
     assert!((trine.first_token().unwrap() as usize) < 512);
 }
 
@@ -198,6 +198,6 @@ fn a_run_breaks_off_between_two_batches() {
         if batches.get() > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut trine = Trine::new(&mut *runner, &test, &engine(), &flow).unwrap();
-    assert!(matches!(trine.seconds(test[0]), Err(Error::Cancelled)));
+    assert!(matches!(trine.run(test[0]), Err(Error::Cancelled)));
     assert_eq!(batches.get(), 4);
 }

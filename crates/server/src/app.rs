@@ -33,6 +33,8 @@ pub struct Embeddings {
     pub width: usize,
     pub tokens: Box<Tokens>,
     pub batcher: Batcher,
+    /// The memory that was planned for it, in bytes by category.
+    pub memory: Value,
 }
 
 /// What all requests share.

@@ -3,9 +3,9 @@
 use crate::recent::Typical;
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 use tokio::sync::oneshot;
@@ -58,10 +58,12 @@ impl Drop for Place {
     }
 }
 
-/// Embeds texts on a thread of its own. A pass begins as soon as the one before it has ended, with the texts that wait: one of each request in
+/// Embeds texts, on the thread that asks while nobody else does, or else on a thread of its own. A pass begins as soon as the one before it has ended, with the texts that wait: one of each request in
 /// turn, so that a request of many texts does not keep others waiting. An embedding does not depend on what shares its pass.
 pub struct Batcher {
     sender: Sender<Request>,
+    /// Whoever has the lock embeds, and leaves no request in the queue.
+    worker: Arc<Mutex<Worker>>,
     counts: Arc<Counts>,
     max_queued: usize,
 }
@@ -74,9 +76,16 @@ impl Batcher {
     pub fn spawn(options: BatcherOptions, embed: Box<Embed>) -> io::Result<Batcher> {
         let (sender, inbox) = channel();
         let counts = Arc::<Counts>::default();
-        let worker = Worker { options, inbox, queue: VecDeque::new(), counts: counts.clone(), embed };
-        thread::Builder::new().name("trine-embedder".to_owned()).spawn(|| worker.run())?;
-        Ok(Batcher { sender, counts, max_queued: options.max_queued })
+        let worker = Worker { options, queue: VecDeque::new(), counts: counts.clone(), embed };
+        let worker = Arc::new(Mutex::new(worker));
+        let shared = worker.clone();
+        let run = move || {
+            while let Ok(request) = inbox.recv() {
+                shared.lock().unwrap_or_else(PoisonError::into_inner).run(request, &inbox);
+            }
+        };
+        thread::Builder::new().name("trine-embedder".to_owned()).spawn(run)?;
+        Ok(Batcher { sender, worker, counts, max_queued: options.max_queued })
     }
 
     /// A place among those that wait. Nobody waits for an idle model.
@@ -98,17 +107,18 @@ impl Batcher {
         }
     }
 
-    /// Embeds texts in turn. A request that is dropped meanwhile takes part in no further pass.
-    ///
-    /// # Errors
-    /// When a pass fails.
-    pub(crate) async fn embed(&self, place: Place, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, Problem> {
+    /// Embeds texts: at once if the model is free and one pass has room for them, and otherwise in turn. A request whose answer is dropped
+    /// meanwhile takes part in no further pass.
+    pub(crate) fn begin(&self, place: Place, texts: Vec<Vec<u32>>) -> Pending {
         let (reply, answer) = oneshot::channel();
         let embedded = Vec::with_capacity(texts.len());
         let request = Request { texts, embedded, failure: None, begun: Instant::now(), place, reply };
-        let gone = || Problem::new(ProblemKind::Server, "the request failed");
-        self.sender.send(request).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        match self.worker.try_lock() {
+            Ok(mut worker) if worker.takes_alone(&request) => worker.run_alone(request),
+            // Without the thread the answer fails.
+            _ => _ = self.sender.send(request),
+        }
+        Pending(answer)
     }
 
     pub fn load(&self) -> BatcherLoad {
@@ -116,6 +126,19 @@ impl Batcher {
         let running = running.load(Relaxed);
         let waiting = requests.load(Relaxed).saturating_sub(running);
         BatcherLoad { running, waiting, passes: passes.load(Relaxed), texts: texts.load(Relaxed) }
+    }
+}
+
+/// The answer to a request.
+pub(crate) struct Pending(oneshot::Receiver<Result<Vec<Vec<f32>>, Problem>>);
+
+impl Pending {
+    /// Waits for the embeddings.
+    ///
+    /// # Errors
+    /// When a pass fails.
+    pub async fn embeddings(self) -> Result<Vec<Vec<f32>>, Problem> {
+        self.0.await.unwrap_or_else(|_| Err(Problem::new(ProblemKind::Server, "the request failed")))
     }
 }
 
@@ -134,7 +157,6 @@ type Chosen = (usize, usize);
 
 struct Worker {
     options: BatcherOptions,
-    inbox: Receiver<Request>,
     /// The first has its turn first.
     queue: VecDeque<Request>,
     counts: Arc<Counts>,
@@ -142,31 +164,39 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
-        while self.gather() {
+    /// Embeds the texts of a request and of those that come meanwhile, until nobody waits.
+    fn run(&mut self, first: Request, inbox: &Receiver<Request>) {
+        self.queue.push_back(first);
+        loop {
+            while let Ok(request) = inbox.recv_timeout(self.patience()) {
+                self.queue.push_back(request);
+            }
+            self.queue.retain(|request| !request.reply.is_closed());
+            if self.queue.is_empty() {
+                break;
+            }
             let (chosen, next) = self.choose();
             self.pass(&chosen);
             self.queue.rotate_left(next.unwrap_or(0));
             self.reply();
         }
+        self.counts.running.store(0, Relaxed);
     }
 
-    /// Takes the requests that have come, and waits if there are none; whether anybody is left who may ask.
-    fn gather(&mut self) -> bool {
-        loop {
-            while let Ok(request) = self.inbox.recv_timeout(self.patience()) {
-                self.queue.push_back(request);
-            }
-            self.queue.retain(|request| !request.reply.is_closed());
-            if !self.queue.is_empty() {
-                return true;
-            }
-            self.counts.running.store(0, Relaxed);
-            match self.inbox.recv() {
-                Ok(request) => self.queue.push_back(request),
-                Err(_) => return false,
-            }
-        }
+    /// Whether a request waits for no others, and one pass has room for it.
+    fn takes_alone(&self, request: &Request) -> bool {
+        let tokens: usize = request.texts.iter().map(Vec::len).sum();
+        let BatcherOptions { max_texts, max_tokens, max_wait, .. } = self.options;
+        max_wait.is_zero() && request.texts.len() <= max_texts && tokens <= max_tokens
+    }
+
+    /// Embeds the texts of such a request.
+    fn run_alone(&mut self, request: Request) {
+        let chosen: Vec<Chosen> = (0..request.texts.len()).map(|i| (0, i)).collect();
+        self.queue.push_back(request);
+        self.pass(&chosen);
+        self.reply();
+        self.counts.running.store(0, Relaxed);
     }
 
     /// How long the next pass may wait for more texts.
@@ -233,5 +263,38 @@ impl Worker {
             // A client may have left.
             let _ = reply.send(failure.map_or(Ok(embedded), failed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_free_model_embeds_on_the_thread_that_asks() {
+        let options = BatcherOptions { max_queued: 4, max_texts: 2, max_tokens: 100, max_wait: Duration::default() };
+        let (threads, on) = channel();
+        let (opens, gate) = channel::<()>();
+        let embed = move |texts: &[&[u32]]| {
+            threads.send(thread::current().id()).unwrap();
+            if texts[0] == [7] {
+                gate.recv().unwrap();
+            }
+            Ok(texts.iter().map(|text| text.iter().map(|&id| id as f32).collect()).collect())
+        };
+        let batcher = Batcher::spawn(options, Box::new(embed)).unwrap();
+        let begin = |texts: &[u32]| batcher.begin(batcher.place().unwrap(), texts.iter().map(|&id| vec![id]).collect());
+        let own = thread::current().id();
+        assert_eq!(begin(&[1, 2]).embeddings().await.unwrap(), [[1.0], [2.0]]);
+        assert_eq!(on.recv().unwrap(), own);
+        // More than a pass, and what comes while that is under way.
+        let long = begin(&[7, 8, 9]);
+        let other = on.recv().unwrap();
+        let beside = begin(&[3]);
+        opens.send(()).unwrap();
+        assert_eq!(long.embeddings().await.unwrap(), [[7.0], [8.0], [9.0]]);
+        assert_eq!(beside.embeddings().await.unwrap(), [[3.0]]);
+        assert!(other != own && on.try_iter().all(|thread| thread == other));
+        assert_eq!(batcher.load().running, 0);
     }
 }

@@ -69,6 +69,7 @@ impl App {
             "anonymous": process.anonymous,
             "proportional": crate::process::proportional(),
             "planned": self.generator.as_ref().map(|generator| &generator.memory),
+            "planned_embeddings": self.embeddings.as_ref().map(|embeddings| &embeddings.memory),
             "kv_blocks": load.map(|load| load.blocks),
             "kv_blocks_used": load.map(|load| load.used_blocks),
             "kv_blocks_cached": load.map(|load| load.cached_blocks),

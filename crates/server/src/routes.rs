@@ -200,23 +200,23 @@ pub async fn embed(
         return Err(Problem::field("input", expected));
     }
     note.begin("embeddings", &app.embeddings()?.name);
-    let batcher = &app.embeddings()?.batcher;
-    let (place, of, held) = (batcher.place()?, app.clone(), admission.clone());
-    let (place, texts) = blocking(move || {
-        let (_held, embeddings) = (held, of.embeddings()?);
+    let (place, of) = (app.embeddings()?.batcher.place()?, app.clone());
+    let (pending, tokens) = blocking(move || {
+        let embeddings = of.embeddings()?;
         let wrong = |i, error| Problem {
             param: Some("input".to_owned()),
             ..Problem::new(ProblemKind::Invalid, format!("input[{i}]: {error}"))
         };
         let tokens = |(i, input)| (embeddings.tokens)(input).map_err(|error| wrong(i, error));
-        Ok((place, inputs.into_iter().enumerate().map(tokens).collect::<Result<Vec<_>, _>>()?))
+        let texts = inputs.into_iter().enumerate().map(tokens).collect::<Result<Vec<_>, _>>()?;
+        let tokens = texts.iter().map(Vec::len).sum();
+        if let Some(admission) = &admission {
+            admission.charge(tokens);
+        }
+        Ok((embeddings.batcher.begin(place, texts), tokens))
     })
     .await?;
-    let tokens = texts.iter().map(Vec::len).sum();
-    if let Some(admission) = &admission {
-        admission.charge(tokens);
-    }
-    let embeddings = batcher.embed(place, texts).await?;
+    let embeddings = pending.embeddings().await?;
     note.embedded(tokens);
     Ok((embeddings, tokens))
 }

@@ -1,5 +1,5 @@
 use crate::decoder::check_ids;
-use crate::{EmbeddingTokenizer, Error, Options};
+use crate::{EmbeddingTokenizer, Error, Memory, Options};
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_model::{Pooling, PoolingHead, Runner, Spec, TextSettings};
@@ -24,6 +24,7 @@ pub struct Embedder {
     pub(crate) warnings: Vec<String>,
     /// Maximum tokens of a pass of several texts.
     pub(crate) batch: usize,
+    pub(crate) memory: Memory,
 }
 
 impl Embedder {
@@ -77,6 +78,11 @@ impl Embedder {
     /// When there are none beside those of the prompt, or more than the model's context, or the model has no such token.
     pub fn check(&self, ids: &[u32]) -> Result<(), Error> {
         self.tokenizer.check(ids)
+    }
+
+    /// The memory that was planned for it.
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 
     /// Maximum tokens of texts that share a pass: `engine.prefill_chunk` of the [`Options`].

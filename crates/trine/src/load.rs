@@ -110,13 +110,13 @@ impl Options {
         path: impl AsRef<Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Embedder, Error> {
-        let Loaded { runner, file, language, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
+        let Loaded { runner, file, language, memory, .. } = self.load_with(path.as_ref(), Want::Hidden, progress)?;
         let pooling_head = PoolingHead::of(runner.spec(), &file)?;
         let mut warnings = language.warnings;
         warnings.extend_from_slice(pooling_head.warnings());
         let (texts, spec) = (pooling_head.texts().clone(), runner.spec().clone());
         let tokenizer = EmbeddingTokenizer::new(language.tokenizer, texts, spec)?;
-        Ok(Embedder { runner, pooling_head, tokenizer, warnings, batch: self.engine.prefill_chunk.max(1) })
+        Ok(Embedder { runner, pooling_head, tokenizer, warnings, batch: self.engine.prefill_chunk.max(1), memory })
     }
 
     /// The chat template that [`Options::open`] gives the model, and its tokenizer, without its weights.

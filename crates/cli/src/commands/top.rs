@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
     trine top http://10.0.0.7:8080 --key \"$KEY\"")]
 pub struct Top {
     /// Address of the server
-    #[arg(default_value = "http://127.0.0.1:8080")]
+    #[arg(default_value = "http://127.0.0.1:8080", value_parser = secret::http_address)]
     url: String,
     /// Key of the server, if it asks for one
     #[arg(long, value_name = "KEY", env = "TRINE_API_KEY", hide_env_values = true)]
@@ -29,7 +29,7 @@ pub struct Top {
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = value_parser!(u32).range(1..=60))]
     interval: u32,
     /// Send warnings to this address as JSON, too
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = secret::http_address)]
     webhook: Option<String>,
     /// Print a line of JSON each time
     #[arg(long)]

@@ -100,7 +100,15 @@ impl Watch {
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let mut response = request.call().map_err(|error| error.to_string())?;
+        let mut response = request.call().map_err(|error| match (error, &self.key) {
+            (ureq::Error::StatusCode(401), None) => {
+                "the server asks for a key: --key or TRINE_API_KEY gives it".to_owned()
+            }
+            (ureq::Error::StatusCode(401), Some(_)) => {
+                "the server does not know the key of --key or TRINE_API_KEY".to_owned()
+            }
+            (error, _) => error.to_string(),
+        })?;
         let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
         Ok(Sample::parse(&text, Instant::now()))
     }

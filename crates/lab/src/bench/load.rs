@@ -1,6 +1,6 @@
 //! Many requests at once: what a server's users would see.
 
-use super::{Error, RequestRecord};
+use super::{Error, RequestRecord, Spread};
 use fastrand::Rng;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -151,8 +151,9 @@ macro_rules! milliseconds {
         }
 
         impl $name {
-            fn of(seconds: &mut [f64]) -> $name {
-                let Some([mean, median, std, p95, p99]) = statistics(seconds) else { return $name::default() };
+            fn of(seconds: &[f64]) -> $name {
+                let Some(Spread { mean, sd, p50, p95, p99, .. }) = Spread::of(seconds) else { return $name::default() };
+                let [mean, median, std, p95, p99] = [mean, p50, sd, p95, p99].map(|x| Some(1e3 * x));
                 $name { $mean: mean, $median: median, $std: std, $p95: p95, $p99: p99 }
             }
         }
@@ -176,20 +177,6 @@ milliseconds!(
     E2el, mean_e2el_ms, median_e2el_ms, std_e2el_ms, p95_e2el_ms, p99_e2el_ms
 );
 
-/// Mean, median, standard deviation and percentiles in milliseconds, with linear interpolation, as NumPy has them.
-fn statistics(seconds: &mut [f64]) -> Option<[Option<f64>; 5]> {
-    let n = seconds.len().checked_sub(1)?;
-    seconds.sort_unstable_by(f64::total_cmp);
-    let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
-    let variance = seconds.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / seconds.len() as f64;
-    let percentile = |p: f64| {
-        let at = p * n as f64;
-        let (low, high) = (seconds[at as usize], seconds[(at as usize + 1).min(n)]);
-        low + (high - low) * at.fract()
-    };
-    Some([mean, percentile(0.5), variance.sqrt(), percentile(0.95), percentile(0.99)].map(|x| Some(1e3 * x)))
-}
-
 /// A request on its way, by the seconds since the beginning.
 struct Sent {
     at: f64,
@@ -199,6 +186,18 @@ struct Sent {
     is_late: bool,
 }
 
+/// When a request is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batching {
+    /// When the one before is answered.
+    None,
+    /// With as many others as there are clients, when all of those before are answered.
+    Static,
+    /// When a client has its answer, or at random times.
+    #[default]
+    Continuous,
+}
+
 /// Sends the requests of a workload and waits for all answers. `progress` gets how many of how many are answered, and may break off.
 ///
 /// # Errors
@@ -206,6 +205,7 @@ struct Sent {
 pub fn load(
     engine: &mut Engine,
     workload: &Workload,
+    batching: Batching,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<LoadReport, Error> {
     let mut random = Rng::with_seed(workload.seed);
@@ -238,10 +238,13 @@ pub fn load(
         if progress(completed + failed, workload.requests).is_break() {
             return Err(Error::Cancelled);
         }
+        let open = batching != Batching::Static || sent.is_empty();
         while let Some((arrival, _)) = requests.last() {
-            let ready = match workload.rate {
-                Some(_) => *arrival <= now(),
-                None => sent.values().filter(|request| !request.is_late).count() < workload.clients,
+            let running = sent.values().filter(|request| !request.is_late).count();
+            let ready = match (batching, workload.rate) {
+                (Batching::None, _) => running == 0,
+                (Batching::Continuous, Some(_)) => *arrival <= now(),
+                _ => open && running < workload.clients,
             };
             if !ready {
                 break;
@@ -320,10 +323,10 @@ pub fn load(
         request_throughput: completed as f64 / end,
         output_throughput: output as f64 / end,
         total_token_throughput: (input + output) as f64 / end,
-        ttft: Ttft::of(&mut ttft),
-        tpot: Tpot::of(&mut tpot),
-        itl: Itl::of(&mut itl),
-        e2el: E2el::of(&mut e2el),
+        ttft: Ttft::of(&ttft),
+        tpot: Tpot::of(&tpot),
+        itl: Itl::of(&itl),
+        e2el: E2el::of(&e2el),
         max_itl_ms,
         late_ttft_ms: late_span.filter(|(_, to)| to.is_finite()).map(|(from, to)| 1e3 * (to - from)),
         late_max_itl_ms: late_stall.map(|seconds| 1e3 * seconds),
@@ -364,13 +367,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Workload>().unwrap_err(), error);
         }
-    }
-
-    #[test]
-    fn statistics_are_those_of_numpy() {
-        assert_eq!(statistics(&mut []), None);
-        let found = statistics(&mut [0.004, 0.001, 0.002, 0.010]).unwrap().map(Option::unwrap);
-        let expected = [4.25, 3.0, 3.491_060_010_942_235, 9.1, 9.82];
-        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
     }
 }

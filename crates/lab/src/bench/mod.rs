@@ -9,19 +9,23 @@ mod kl;
 mod load;
 mod noise;
 mod peer;
+mod power;
 mod report;
 mod run;
+mod spread;
 mod stats;
 mod trace;
 
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use cost::{Cost, Work};
 pub use kl::{Kl, Rounding, TEXT, kl};
-pub use load::{LoadReport, Workload, load};
+pub use load::{Batching, LoadReport, Workload, load};
 pub use noise::{Noise, Snapshot};
 pub use peer::{Peer, PeerKind, PeerOptions};
+pub use power::{Energy, temperature};
 pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
-pub use run::{Sample, Samples, Subject, Trine, measure};
+pub use run::{Run, Sample, Samples, Subject, Trine, measure};
+pub use spread::Spread;
 pub use stats::{Interval, Shift, median_interval, shift};
 pub use trace::{RequestRecord, write_requests};
 

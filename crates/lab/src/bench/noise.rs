@@ -15,6 +15,9 @@ pub struct Noise {
 /// Ticks of all CPUs, of 10 ms, in which shares can be measured to some percent.
 const TICKS: u64 = 16;
 
+/// `USER_HZ`, the same on all architectures of Linux that Trine runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// The clocks at one moment, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
@@ -42,6 +45,11 @@ impl Snapshot {
         Some(Snapshot { total: busy + idle + wait + steal, busy, steal, own })
     }
 
+    /// Seconds of CPU time of this process since `earlier`.
+    pub fn cpu_since(self, earlier: Snapshot) -> f64 {
+        self.own.saturating_sub(earlier.own) as f64 / TICKS_PER_SECOND
+    }
+
     /// What happened since `earlier`; `None` when too few ticks passed to tell.
     pub fn since(self, earlier: Snapshot) -> Option<Noise> {
         let total = self.total.checked_sub(earlier.total).filter(|&total| total >= TICKS)? as f64;
@@ -62,6 +70,7 @@ mod tests {
         let after = Snapshot::parse("cpu  180 5 60 880 0 3 2 70 0 0\n", &own(140)).unwrap();
         // 200 ticks: 100 busy of which 50 own, 20 stolen, 80 idle.
         assert_eq!(after.since(before), Some(Noise { steal: 0.1, others: 0.25 }));
+        assert_eq!(after.cpu_since(before), 0.5);
         assert_eq!(before.since(before), None);
         assert!(Snapshot::parse("cpu  1 2", &own(1)).is_none() && Snapshot::parse("", "").is_none());
     }

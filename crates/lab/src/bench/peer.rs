@@ -1,6 +1,6 @@
 //! Other programs that run the same tests on the same file.
 
-use super::{Error, Kind, Subject, Test};
+use super::{Error, Kind, Run, Subject, Test};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -184,9 +184,10 @@ fn explained(error: Error, file: &Path) -> Error {
 }
 
 impl Subject for Peer {
-    fn seconds(&mut self, test: Test) -> Result<f64, Error> {
+    fn run(&mut self, test: Test) -> Result<Run, Error> {
+        let of = |seconds| Run { seconds, ..Run::default() };
         if let PeerKind::LlamaBench { program } = &self.kind {
-            return self.llama_bench(program, test);
+            return self.llama_bench(program, test).map(of);
         }
         let kind = if test.kind == Kind::Prefill { "prefill" } else { "decode" };
         let input = self.process.as_mut().and_then(|process| process.input.as_mut()).expect("it was started");
@@ -194,7 +195,7 @@ impl Subject for Peer {
             writeln!(input, "{kind} {} {} {}", test.tokens, test.sequences, test.depth).and_then(|()| input.flush());
         asked.map_err(|error| self.problem(error.to_string()))?;
         let seconds = self.answer()?["seconds"].as_f64().filter(|&seconds| seconds > 0.0);
-        seconds.ok_or_else(|| self.problem(format!("{test}: it gave no time")))
+        seconds.map(of).ok_or_else(|| self.problem(format!("{test}: it gave no time")))
     }
 
     fn can(&self, test: Test) -> bool {

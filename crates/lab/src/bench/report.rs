@@ -1,6 +1,6 @@
 //! What a bench found, as it is printed, kept and compared.
 
-use super::{Cost, Interval, Kl, Sample, Samples, Test, median_interval};
+use super::{Cost, Interval, Kl, Sample, Samples, Spread, Test, median_interval};
 use serde::{Deserialize, Serialize};
 use trine_backend::ActivationPrecision;
 
@@ -35,6 +35,9 @@ pub struct BenchReport {
     pub first_token_seconds: Option<f64>,
     /// The most memory of the process at once, pages of the mapped file included.
     pub peak_memory_bytes: Option<u64>,
+    /// The highest of a CPU after the runs, in degrees Celsius; unknown without sensors.
+    #[serde(default)]
+    pub temperature: Option<f64>,
     /// What activations of this precision change; unknown for float32, which changes nothing.
     pub kl: Option<Kl>,
     /// What keys and values of this type change, with float32 activations; unknown for float32, which changes nothing.
@@ -110,6 +113,30 @@ pub struct Outcome {
     pub low: f64,
     pub high: f64,
     pub confidence: f64,
+    /// Tokens per second of the runs.
+    #[serde(default)]
+    pub speeds: Option<Spread>,
+    /// Seconds of a forward pass, of which each gives every sequence of a decode a token, and a prompt up to 512; null where it is not known.
+    #[serde(default)]
+    pub pass_seconds: Option<Spread>,
+    /// How many these were.
+    #[serde(default)]
+    pub passes: usize,
+    /// Median CPU time of the process over wall time.
+    #[serde(default)]
+    pub cpu: Option<f64>,
+    /// Median of the CPU packages.
+    #[serde(default)]
+    pub watts: Option<f64>,
+    /// Tokens per second over the threads that computed them.
+    #[serde(default)]
+    pub per_core: Option<f64>,
+    /// Tokens per second over the peak memory of the process in GiB.
+    #[serde(default)]
+    pub per_gib: Option<f64>,
+    /// Tokens per second over watts: tokens per joule.
+    #[serde(default)]
+    pub per_watt: Option<f64>,
     /// The least bytes that a run must read, per second.
     pub bytes_per_second: Option<f64>,
     /// A share of what the machine can do is more than all of it: the limit was measured too low, or a cache gave what memory would have.
@@ -184,7 +211,7 @@ pub(super) fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 impl Outcome {
     /// What the runs of a test say; `None` without runs.
     pub fn of(test: Test, samples: Samples, cost: Option<&Cost>, limits: &Limits) -> Option<Outcome> {
-        let Samples { kept, discarded } = samples;
+        let Samples { kept, discarded, passes } = samples;
         let Interval { median: speed, low, high, confidence } = median_interval(&speeds(test.total(), &kept))?;
         let work = cost.map(|cost| cost.work(test));
         let runs = speed / test.total() as f64;
@@ -201,7 +228,16 @@ impl Outcome {
         let bf16_share = share(work.map(|work| work.bf16), bf16);
         let f32_share = share(work.map(|work| work.f32), f32);
         let shares = [bandwidth_share, int8_share, bf16_share, f32_share];
+        let watts = median(kept.iter().map(|sample| sample.watts));
         Some(Outcome {
+            speeds: Spread::of(&speeds(test.total(), &kept)),
+            pass_seconds: Spread::of(&passes),
+            passes: passes.len(),
+            cpu: median(kept.iter().map(|sample| sample.cpu)),
+            watts,
+            per_core: None,
+            per_gib: None,
+            per_watt: watts.filter(|&watts| watts > 0.0).map(|watts| speed / watts),
             beyond_limits: shares.into_iter().flatten().any(|share| share > 1.0),
             test: test.to_string(),
             tokens_per_second: speed,
@@ -221,6 +257,13 @@ impl Outcome {
             tokens: test.total(),
             samples: kept,
         })
+    }
+
+    /// With the speed over these threads and bytes of memory.
+    pub fn over(self, threads: usize, memory: Option<u64>) -> Outcome {
+        let speed = self.tokens_per_second;
+        let per_gib = memory.filter(|&bytes| bytes > 0).map(|bytes| speed / (bytes as f64 / (1u64 << 30) as f64));
+        Outcome { per_core: Some(speed / threads.max(1) as f64), per_gib, ..self }
     }
 
     /// Tokens per second of each run.

@@ -1,6 +1,6 @@
 //! The runs that are timed.
 
-use super::{Error, Kind, Noise, Snapshot, Test};
+use super::{Energy, Error, Kind, Noise, Snapshot, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -17,15 +17,23 @@ const ATTEMPTS: usize = 3;
 
 /// Something that runs tests.
 pub trait Subject {
-    /// Runs a test once, for so many seconds.
+    /// Runs a test once.
     ///
     /// # Errors
     /// When it cannot.
-    fn seconds(&mut self, test: Test) -> Result<f64, Error>;
+    fn run(&mut self, test: Test) -> Result<Run, Error>;
     /// Whether it has such a test.
     fn can(&self, test: Test) -> bool;
     /// Whether its work is done in this process.
     fn is_here(&self) -> bool;
+}
+
+/// How long a test took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Run {
+    pub seconds: f64,
+    /// Seconds of each forward pass, one for each token of a decode and for each part of a prompt; none where they are not known.
+    pub passes: Vec<f64>,
 }
 
 /// One run: a test as often as [`measure`] repeats it.
@@ -39,6 +47,12 @@ pub struct Sample {
     pub steady: Option<bool>,
     /// What else the machine did.
     pub noise: Option<Noise>,
+    /// CPU time of this process over wall time: 2 when two threads always compute.
+    #[serde(default)]
+    pub cpu: Option<f64>,
+    /// Of the CPU packages.
+    #[serde(default)]
+    pub watts: Option<f64>,
 }
 
 /// The runs of one test.
@@ -47,6 +61,8 @@ pub struct Samples {
     pub kept: Vec<Sample>,
     /// Runs during which the bandwidth changed, which were repeated.
     pub discarded: usize,
+    /// Seconds of the forward passes of all runs that are kept, where they are known.
+    pub passes: Vec<f64>,
 }
 
 /// Runs all tests by all subjects in turn, `repetitions` times; `[subject][test]`. In each run a test is repeated for at least 0.2 s, so
@@ -78,12 +94,19 @@ pub fn measure(
                         return Err(Error::Cancelled);
                     }
                     let start = Snapshot::now().filter(|_| subject.is_here());
-                    let (began, mut seconds, mut passes) = (Instant::now(), 0.0, 0);
-                    while passes == 0 || began.elapsed() < SHORTEST {
-                        seconds += subject.seconds(test)?;
-                        passes += 1;
+                    let energy = Energy::now();
+                    let (began, mut seconds, mut times, mut passes) = (Instant::now(), 0.0, 0, Vec::new());
+                    while times == 0 || began.elapsed() < SHORTEST {
+                        let run = subject.run(test)?;
+                        seconds += run.seconds;
+                        passes.extend(run.passes);
+                        times += 1;
                     }
-                    let noise = start.and_then(|start| Snapshot::now()?.since(start));
+                    let wall = began.elapsed().as_secs_f64();
+                    let watts = energy.and_then(|energy| Some(Energy::now()?.since(&energy) / wall));
+                    let end = start.and_then(|_| Snapshot::now());
+                    let cpu = start.zip(end).map(|(start, end)| end.cpu_since(start) / wall);
+                    let noise = start.zip(end).and_then(|(start, end)| end.since(start));
                     let after = bandwidth();
                     let both = before.zip(after);
                     let steady = both.map(|(a, b)| (a - b).abs() <= STEADY * a.max(b));
@@ -92,11 +115,14 @@ pub fn measure(
                         samples[t].discarded += 1;
                         continue;
                     }
+                    samples[t].passes.extend(passes);
                     samples[t].kept.push(Sample {
-                        seconds: seconds / f64::from(passes),
+                        seconds: seconds / f64::from(times),
                         bandwidth: both.map(|(a, b)| (a + b) / 2.0),
                         steady,
                         noise,
+                        cpu,
+                        watts,
                     });
                     break;
                 }
@@ -118,6 +144,8 @@ pub struct Trine<'a> {
     /// Asked before each batch.
     flow: &'a dyn Fn() -> ControlFlow<()>,
     pub(super) output: Output,
+    /// Seconds of the passes of the test that runs.
+    passes: Vec<f64>,
 }
 
 impl<'a> Trine<'a> {
@@ -143,7 +171,7 @@ impl<'a> Trine<'a> {
             sequences.add(tokens);
         });
         let chunk = options.prefill_chunk.max(1);
-        let mut trine = Trine { runner, sequences, chunk, flow, output: Output::default() };
+        let mut trine = Trine { runner, sequences, chunk, flow, output: Output::default(), passes: Vec::new() };
         let depth = most(|test| test.depth);
         if let Err(error) = trine.prefill(0, 0, depth.min(COMPUTED)) {
             trine.release();
@@ -169,7 +197,10 @@ impl<'a> Trine<'a> {
         if (self.flow)().is_break() {
             return Err(Error::Cancelled);
         }
-        match self.sequences.run(self.runner, Want::Logits, &mut self.output) {
+        let start = Instant::now();
+        let ran = self.sequences.run(self.runner, Want::Logits, &mut self.output);
+        self.passes.push(start.elapsed().as_secs_f64());
+        match ran {
             Err(trine_model::Error::Stopped) => Err(Error::Cancelled),
             result => Ok(result?),
         }
@@ -213,7 +244,8 @@ impl<'a> Trine<'a> {
 }
 
 impl Subject for Trine<'_> {
-    fn seconds(&mut self, test: Test) -> Result<f64, Error> {
+    fn run(&mut self, test: Test) -> Result<Run, Error> {
+        self.passes.clear();
         let start = Instant::now();
         match test.kind {
             Kind::Prefill => {
@@ -221,7 +253,7 @@ impl Subject for Trine<'_> {
             }
             Kind::Decode => self.decode(test)?,
         }
-        Ok(start.elapsed().as_secs_f64())
+        Ok(Run { seconds: start.elapsed().as_secs_f64(), passes: std::mem::take(&mut self.passes) })
     }
 
     fn can(&self, _test: Test) -> bool {

@@ -186,7 +186,7 @@ impl Compare {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let options = EngineOptions { cache_type: self.load.machine.cache_type, ..EngineOptions::default() };
         let mut trine = Trine::new(runner, &[test], &options, &flow)?;
-        trine.seconds(test)?;
+        trine.run(test)?;
         let samples = measure(&mut [&mut trine], &[test], RUNS, &mut || None, &mut |_, _| flow())?;
         trine.release();
         let speeds: Vec<f64> = samples[0][0].kept.iter().map(|sample| tokens as f64 / sample.seconds).collect();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use trine::{Llm, Options};
+use trine::{Llm, Memory, Options};
 use trine_api::{PLAIN_TEMPLATE, Served};
 use trine_engine::{Handle, Sampling};
 use trine_lab::receipt::ReceiptSummary;
@@ -69,7 +69,7 @@ impl Serve {
             if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
                 return Err(anyhow::Error::from(trine::Error::from(trine_model::Error::Cancelled)));
             }
-            let memory = memory(&llm);
+            let memory = memory(llm.memory());
             let (sampling, context, meta) =
                 (Sampling::default().recommended(llm.generation()), llm.context(), meta(&llm));
             let (engine, template) = llm.into_parts();
@@ -164,16 +164,17 @@ impl Serve {
             max_tokens: embedder.batch(),
             max_wait: Duration::from_millis(self.embedding_wait.into()),
         };
+        let mut memory = memory(embedder.memory());
+        memory["tensors"] = self.tensors(model)?;
         let embed = move |texts: &[&[u32]]| embedder.embed_all(texts).map_err(|error| error.to_string());
         let batcher = Batcher::spawn(options, Box::new(embed)).context("cannot start the thread of embeddings")?;
         let tokens = Box::new(move |prompt| embed::tokens(&tokenizer, prompt));
-        Ok(Embeddings { name, width, tokens, batcher })
+        Ok(Embeddings { name, width, tokens, batcher, memory })
     }
 }
 
 /// The memory that was planned, by category.
-fn memory(llm: &Llm) -> Value {
-    let memory = llm.memory();
+fn memory(memory: Memory) -> Value {
     json!({
         "weights": memory.weights, "kv_cache": memory.kv_cache, "activations": memory.scratch, "program": memory.program,
         "total": memory.total(),

@@ -1,6 +1,7 @@
 //! The report as text.
 
-use crate::table::{Facts, columns};
+use crate::report::ReportFormat;
+use crate::table::Facts;
 use crate::units;
 use std::io::{self, Write};
 use trine_lab::bench::{Against, BenchReport, Comparison, Kl, THRESHOLD, Verdict};
@@ -10,10 +11,19 @@ const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a
     of memory: of the bandwidth around the runs; of int8, of bf16, of f32: of the peaks above;\n\
     steal, others: CPU time that the host and other processes took";
 
+const SPREADS: &str = "mean, sd, CV: of the tokens/s of runs; pass: a forward pass, one token of each sequence or up to 512 of a prompt;\n\
+    CPU: CPU time over wall time; per core, per GiB of peak memory, per watt of the CPU: tokens/s";
+
 const BEYOND: &str =
     "!: more than all: a cache gave what memory would have, or the limit was measured while the machine was slower";
 
-pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut impl Write) -> io::Result<()> {
+/// `form` is text or Markdown.
+pub fn report(
+    report: &BenchReport,
+    baseline: Option<&[Comparison]>,
+    form: ReportFormat,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut facts = Facts::default();
     let unknown = || "unknown".to_owned();
     let seconds = |seconds: Option<f64>| seconds.map_or_else(unknown, |seconds| format!("{seconds:.2} s"));
@@ -75,7 +85,7 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
         [
             outcome.test.clone(),
             units::measured(outcome.tokens_per_second),
-            between(outcome.low, outcome.high, outcome.confidence),
+            units::between(outcome.low, outcome.high, outcome.confidence),
             number(outcome.bytes_per_second, 1e-9),
             share(outcome.bandwidth_share),
             number(outcome.operations_per_second, 1e-9),
@@ -86,8 +96,9 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
             percent(outcome.others),
         ]
     }));
-    writeln!(out, "\n{}", columns(&rows, 1))?;
-    writeln!(out, "{LEGEND}")?;
+    writeln!(out, "\n{}\n", form.table(&rows, 1))?;
+    writeln!(out, "{LEGEND}\n")?;
+    spreads(report, form, out)?;
     if report.results.iter().any(|outcome| outcome.beyond_limits) {
         writeln!(out, "{BEYOND}")?;
     }
@@ -96,7 +107,7 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
         writeln!(out, "{}: memory's bandwidth changed during {runs}", outcome.test)?;
     }
     if let Some(found) = &report.against {
-        against(found, out)?;
+        against(found, form, out)?;
     }
     for comparison in baseline.into_iter().flatten() {
         writeln!(out, "{}", verdict(comparison, report))?;
@@ -104,13 +115,7 @@ pub fn report(report: &BenchReport, baseline: Option<&[Comparison]>, out: &mut i
     Ok(())
 }
 
-/// An interval, with its level if that is less than 95 %.
-fn between(low: f64, high: f64, confidence: f64) -> String {
-    let sure = if confidence < 0.95 { format!(" ({:.0} %)", confidence * 100.0) } else { String::new() };
-    format!("{}-{}{sure}", units::measured(low), units::measured(high))
-}
-
-fn against(found: &Against, out: &mut impl Write) -> io::Result<()> {
+fn against(found: &Against, form: ReportFormat, out: &mut impl Write) -> io::Result<()> {
     let version = found.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
     let load = found.load_seconds.map(|seconds| format!(", loaded in {seconds:.2} s")).unwrap_or_default();
     let first = found.first_token_seconds.map(|seconds| format!(", first token at {seconds:.2} s")).unwrap_or_default();
@@ -120,12 +125,39 @@ fn against(found: &Against, out: &mut impl Write) -> io::Result<()> {
         [
             versus.test.clone(),
             units::measured(versus.tokens_per_second),
-            between(versus.low, versus.high, versus.confidence),
+            units::between(versus.low, versus.high, versus.confidence),
             format!("{}x as fast", units::measured(versus.ratio)),
-            between(versus.ratio_low, versus.ratio_high, versus.confidence),
+            units::between(versus.ratio_low, versus.ratio_high, versus.confidence),
         ]
     }));
-    writeln!(out, "{}", columns(&rows, 1))
+    writeln!(out, "{}", form.table(&rows, 1))
+}
+
+/// How runs and passes vary, and what a token costs.
+fn spreads(report: &BenchReport, form: ReportFormat, out: &mut impl Write) -> io::Result<()> {
+    let title = ["test", "mean", "sd", "CV", "pass p50", "p95", "p99", "CPU", "per core", "per GiB", "per watt"];
+    let mut rows = vec![title.map(str::to_owned)];
+    let number = |n: Option<f64>| n.map_or("-".to_owned(), units::measured);
+    rows.extend(report.results.iter().map(|outcome| {
+        let (speeds, pass) = (outcome.speeds, outcome.pass_seconds);
+        let milliseconds =
+            |seconds: Option<f64>| seconds.map_or("-".to_owned(), |seconds| format!("{:.3} ms", 1e3 * seconds));
+        [
+            outcome.test.clone(),
+            number(speeds.map(|speeds| speeds.mean)),
+            number(speeds.map(|speeds| speeds.sd)),
+            speeds.and_then(|speeds| speeds.cv).map_or("-".to_owned(), |cv| format!("{:.1} %", 100.0 * cv)),
+            milliseconds(pass.map(|pass| pass.p50)),
+            milliseconds(pass.map(|pass| pass.p95)),
+            milliseconds(pass.map(|pass| pass.p99)),
+            outcome.cpu.map_or("-".to_owned(), |cpu| format!("{cpu:.2}")),
+            number(outcome.per_core),
+            number(outcome.per_gib),
+            number(outcome.per_watt),
+        ]
+    }));
+    writeln!(out, "{}\n", form.table(&rows, 1))?;
+    writeln!(out, "{SPREADS}")
 }
 
 /// A test before and after, and what follows, in a sentence.

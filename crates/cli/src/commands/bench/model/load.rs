@@ -1,8 +1,9 @@
 //! `trine bench --load`: many requests at once.
 
-use super::{Bench, describe};
+use super::{Model, describe};
 use crate::exit::Exit;
 use crate::output::OutputFile;
+use crate::report::ReportFormat;
 use crate::table::{Facts, columns};
 use crate::{measure, units};
 use anyhow::Result;
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
-use trine_lab::bench::{self, Description, LoadReport, Machine, Workload};
+use trine_lab::bench::{self, Batching, Description, LoadReport, Machine, Workload};
 use trine_lab::synthetic::{Mixture, Shape};
 use trine_tensor::OpenOptions;
 
@@ -58,7 +59,7 @@ struct Report<'a> {
     load: &'a LoadReport,
 }
 
-impl Bench {
+impl Model {
     /// Loads the model and sends it the requests.
     pub(super) fn run_load(
         &self,
@@ -87,7 +88,7 @@ impl Bench {
         let mut engine = llm.into_parts().0;
         engine.calibrate()?;
         let bar = super::bar("requests", workload.requests);
-        let report = bench::load(&mut engine, workload, &mut |done, _| {
+        let report = bench::load(&mut engine, workload, Batching::Continuous, &mut |done, _| {
             bar.set_position(done as u64);
             flow()
         });
@@ -114,7 +115,7 @@ impl Bench {
         let file = trine::open_file(path, &OpenOptions::default())?;
         let subject = describe(&file, engine.spec().arch.name(), synthetic);
         let mut out = io::stdout().lock();
-        if self.json {
+        if self.report.format() == ReportFormat::Json {
             let report = Report {
                 trine: env!("CARGO_PKG_VERSION"),
                 time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),

@@ -1,0 +1,136 @@
+//! `trine bench startup`: how long a model takes to answer from nothing.
+
+use crate::exit::{Exit, UsageError};
+use crate::interrupt;
+use crate::measure;
+use crate::report::ReportArgs;
+use crate::units;
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, value_parser};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use trine::EMBEDDED;
+use trine_lab::bench::{Spread, median_interval};
+use trine_tensor::{File, OpenOptions};
+
+/// What is measured of each start: its key in the report, and a title.
+const MEASURES: [(&str, &str); 4] = [
+    ("load_seconds", "load"),
+    ("first_token_seconds", "first token"),
+    ("process_seconds", "process"),
+    ("peak_memory_bytes", "peak memory"),
+];
+
+/// Measure how long a model takes to load, and until its first token
+///
+/// Starts `trine run` again and again: cold, after the system was asked to forget the file, and warm. The first token is counted from the start of
+/// loading, the process from its start to its end.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    trine bench startup model.gguf\n  \
+    trine bench startup model.gguf --repetitions 11 --output md")]
+pub struct Startup {
+    /// Model: a GGUF or safetensors file, or its folder [default: built-in]
+    model: Option<PathBuf>,
+    /// Number of starts of each kind
+    #[arg(short, long, visible_alias = "iterations", value_name = "N", default_value_t = 6)]
+    #[arg(value_parser = value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+    /// Prompt
+    #[arg(long, value_name = "TEXT", default_value = "Once upon a time")]
+    prompt: String,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+impl Startup {
+    pub fn run(self) -> Result<Exit> {
+        let stop = interrupt::flag()?;
+        let model = self.model.clone().map_or_else(|| crate::load::unnamed("", false), Ok)?;
+        let files = match model == Path::new(EMBEDDED) {
+            true => Vec::new(),
+            false => trine::open_file(&model, &OpenOptions::default()).map(|file: File| file.files().to_vec())?,
+        };
+        // One start that does not count shows that the model answers.
+        self.start(&model)?;
+        let mut starts = [Vec::new(), Vec::new()];
+        for _ in 0..self.repetitions {
+            if stop.load(Relaxed) {
+                return Err(trine_lab::bench::Error::Cancelled.into());
+            }
+            if !files.is_empty() && files.iter().all(|file| forget(file)) {
+                starts[0].push(self.start(&model)?);
+            }
+            starts[1].push(self.start(&model)?);
+        }
+        let mut rows = vec![["start", "measure", "median", "95 %", "CV"].map(str::to_owned)];
+        let mut results = Vec::new();
+        for (name, starts) in ["cold", "warm"].into_iter().zip(&starts) {
+            for (key, title) in MEASURES {
+                let values: Option<Vec<f64>> = starts.iter().map(|start| start[key].as_f64()).collect();
+                let values = values.unwrap_or_default();
+                let (found, spread) = (median_interval(&values), Spread::of(&values));
+                let shown = |value: f64| match key.ends_with("bytes") {
+                    true => units::bytes(value as u64),
+                    false => format!("{:.1} ms", 1e3 * value),
+                };
+                rows.push([
+                    name.to_owned(),
+                    title.to_owned(),
+                    found.map_or("unknown".to_owned(), |found| shown(found.median)),
+                    found.map_or(String::new(), |found| format!("{} to {}", shown(found.low), shown(found.high))),
+                    spread.and_then(|spread| spread.cv).map_or(String::new(), |cv| format!("{:.1} %", 100.0 * cv)),
+                ]);
+                results.push(json!({
+                    "start": name, "measure": key, "median": found.map(|found| found.median), "low": found.map(|found| found.low),
+                    "high": found.map(|found| found.high), "confidence": found.map(|found| found.confidence), "spread": spread,
+                }));
+            }
+        }
+        let report = json!({
+            "trine": env!("CARGO_PKG_VERSION"), "machine": measure::machine(), "model": model, "results": results,
+        });
+        let legend = "first token: from the start of loading; process: from its start to its end";
+        self.report.print(&report, &rows, 2, legend)?;
+        Ok(Exit::Done)
+    }
+
+    /// What `trine run` says of one start.
+    fn start(&self, model: &Path) -> Result<Value> {
+        let program = std::env::current_exe().context("the path of this program")?;
+        let mut command = Command::new(program);
+        command.arg("run").arg(model).arg(&self.prompt);
+        command.args(["--raw", "--json", "--quiet", "--temperature", "0", "--max-tokens", "1"]);
+        let start = Instant::now();
+        let output = command.output().context("cannot start trine run")?;
+        let seconds = start.elapsed().as_secs_f64();
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("error: ").to_owned();
+            return Err(UsageError { message, hint: "`trine run` must answer with the model" }.into());
+        }
+        let answer: Value = serde_json::from_slice(&output.stdout)?;
+        let timings = &answer["timings"];
+        let known = |key: &str| timings[key].as_f64().ok_or_else(|| anyhow!("trine run tells no {key}"));
+        Ok(json!({
+            "load_seconds": known("load_seconds")?, "first_token_seconds": known("load_seconds")? + known("prompt_seconds")?,
+            "process_seconds": seconds, "peak_memory_bytes": timings["peak_memory_bytes"],
+        }))
+    }
+}
+
+/// Asks the system to forget what it has of a file in memory, so that it is read from the disk again.
+fn forget(path: &Path) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let advise = |file: std::fs::File| rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).is_ok();
+        std::fs::File::open(path).is_ok_and(advise)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = path;
+        false
+    }
+}
