@@ -14,29 +14,44 @@ pub struct Observed {
     pub squares: Vec<f64>,
     /// How many inputs each part had, but for heads, which have as many.
     pub counts: Vec<u64>,
+    /// The first inputs, `[n, cols]`: as many as [`Observer::keeping`] says, none of parts.
+    pub inputs: Vec<f32>,
 }
 
 /// What [`Observe`] saw, by the names of the matrices. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Observer(Arc<Mutex<BTreeMap<String, Observed>>>);
+pub struct Observer {
+    seen: Arc<Mutex<BTreeMap<String, Observed>>>,
+    keep: usize,
+}
 
 impl Observer {
+    /// Keeps this many inputs of each matrix, too.
+    pub fn keeping(keep: usize) -> Observer {
+        Observer { keep, ..Observer::default() }
+    }
+
     /// Takes what was seen; afterwards nothing was.
     pub fn take(&self) -> BTreeMap<String, Observed> {
         std::mem::take(&mut *self.seen())
     }
 
     fn seen(&self) -> MutexGuard<'_, BTreeMap<String, Observed>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Adds rows of inputs; `part` says which part each belongs to.
     fn add(&self, name: &str, parts: usize, counted: usize, rows: &[f32], cols: usize, part: impl Fn(usize) -> usize) {
         let mut seen = self.seen();
         if !seen.contains_key(name) {
-            seen.insert(name.to_owned(), Observed { squares: vec![0.0; parts * cols], counts: vec![0; counted] });
+            let (squares, counts) = (vec![0.0; parts * cols], vec![0; counted]);
+            seen.insert(name.to_owned(), Observed { squares, counts, inputs: Vec::new() });
         }
-        let Observed { squares, counts } = seen.get_mut(name).expect("it was inserted");
+        let Observed { squares, counts, inputs } = seen.get_mut(name).expect("it was inserted");
+        if parts == 1 {
+            let room = (self.keep * cols).saturating_sub(inputs.len());
+            inputs.extend_from_slice(&rows[..rows.len().min(room)]);
+        }
         for (i, row) in rows.chunks_exact(cols).enumerate() {
             let part = part(i);
             for (sum, &x) in squares[part * cols..].iter_mut().zip(row) {

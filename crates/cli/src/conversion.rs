@@ -20,7 +20,7 @@ use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, plan, write, write_folder};
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
-use trine_tensor::format::{BF16, F16, F32};
+use trine_tensor::format::{BF16, F16, F32, I8};
 use trine_tensor::{File, TensorInfo, gguf, llama2c};
 
 /// What is read and written.
@@ -74,10 +74,10 @@ impl Conversion {
     pub fn run_folder(self, recipe: &Recipe) -> Result<Exit> {
         let format = match recipe.target {
             None => None,
-            Some(Target::Format(format)) if [&F32, &F16, &BF16].contains(&format) => Some(format),
+            Some(Target::Format(format)) if [&F32, &F16, &BF16, &I8].contains(&format) => Some(format),
             Some(target) => {
                 let found = target.name().to_lowercase();
-                let message = format!("--format: expected f32, f16 or bf16 in a folder, found {found}");
+                let message = format!("--format: expected f32, f16, bf16 or w8a8 in a folder, found {found}");
                 return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
             }
         };
@@ -137,6 +137,13 @@ impl Conversion {
 
     /// Writes a GGUF file. `imatrix` is the file of the recipe's importance matrix.
     pub fn run(self, mut recipe: Recipe, imatrix: Option<&Path>, search: Option<&SearchArgs>) -> Result<Exit> {
+        if let Some(Target::Format(format)) = recipe.target
+            && format == &I8
+        {
+            let message =
+                "--format w8a8: expected a folder as the output of trine convert, found a GGUF file".to_owned();
+            return Err(UsageError { message, hint: "q8_0 is GGUF's format of 8-bit integers" }.into());
+        }
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
         if !self.dry_run && self.shard_size.is_none() {
             output::check_new(&self.output, self.force, "--force replaces it")?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trine_lab::imatrix::Imatrix;
 use trine_lab::quantize::{MIXES, Mix, Recipe, Rule, Target, names};
+use trine_tensor::format::I8;
 use trine_tensor::{FORMATS, Format, format};
 
 /// The formats of a new file.
@@ -16,7 +17,7 @@ pub struct RecipeArgs {
     /// Format of matrices, such as q4_k_m, q8_0 or i2_s
     ///
     /// A mixture of llama.cpp, which gives some matrices more bits, or one format. Q4_K, Q5_K and Q3_K are short for
-    /// the mixtures with _M.
+    /// the mixtures with _M. w8a8 makes a folder of 8-bit integers with a scale for each row.
     #[arg(short, long, visible_alias = "to", value_name = "NAME")]
     format: Option<String>,
     /// Give all matrices the format, without a mixture
@@ -81,6 +82,9 @@ impl RecipeArgs {
     }
 
     fn target(&self, name: &str) -> Result<Target, UsageError> {
+        if name.eq_ignore_ascii_case("w8a8") {
+            return Ok(Target::Format(&I8));
+        }
         let mix = Mix::by_name(name);
         let format = match (mix, self.pure) {
             (Some(mix), false) => {

@@ -274,3 +274,26 @@ fn files_of_a_model_are_compared_in_a_table_and_a_picture() {
         assert!(ran.code == 2 && ran.err.contains(says), "{args:?}: {} {}", ran.code, ran.err);
     }
 }
+
+#[test]
+fn what_integers_cost_is_a_table_of_weights_and_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(folder.path(), "stories.txt", STORIES);
+    let table = run(trine().args(["eval", "w8a8", &llama(), &text, "--tokens", "32", "--json"]), "").json();
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &table["tokens"], &table["left_out"]), (9, &serde_json::json!([16, 16]), &0.into()));
+    assert_eq!(rows[0]["weights"], serde_json::Value::Null);
+    assert_eq!(rows[3]["weights"], serde_json::json!({"granularity": "channel", "symmetric": true}));
+    assert!(rows.iter().all(|row| row["errors"].as_array().unwrap().len() == 6));
+    let human = trine_with(&["eval", "w8a8", &llama(), "--tokens", "16"]).out;
+    for said in ["a row, asymmetric", "per 32", "static", "8 tokens calibrated, 8 tokens were measured"] {
+        assert!(human.contains(said), "{said}: {human}");
+    }
+    // A folder is W8A8, a GGUF file is not.
+    let output = folder.path().join("w8a8").display().to_string();
+    let ran = trine_with(&["convert", &llama(), &output, "--format", "w8a8"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(trine_with(&["info", &output]).out.contains("I8"));
+    let refused = trine_with(&["convert", &llama(), &format!("{output}.gguf"), "--format", "w8a8"]);
+    assert!(refused.code == 2 && refused.err.contains("expected a folder"), "{}", refused.err);
+}

@@ -44,6 +44,7 @@ const COMMANDS: &[&[&str]] = &[
     &["eval", "kl"],
     &["eval", "logits"],
     &["eval", "tasks"],
+    &["eval", "w8a8"],
     &["compare"],
     &["crossval"],
     &["devices"],

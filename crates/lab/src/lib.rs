@@ -14,6 +14,7 @@
 //! - [`crossval`] compares token ids and probabilities with llama.cpp.
 //! - [`doctor`] examines a file: weights, tokenizer, chat template, and a short text that the model must predict.
 //! - [`mod@bench`] measures speed beside the limits of the machine and beside other programs, and the KL divergence between two files.
+//! - [`w8a8`] measures what integers of 8 bits lose, by what shares a scale.
 //! - [`append`] opens files that grow line by line, for the commands that answer requests and write texts.
 //! - [`generate`] lets a model write many texts, as data to train on.
 //! - [`synthetic`] writes models of given sizes with random weights.
@@ -65,3 +66,4 @@ pub mod synthetic;
 pub mod tasks;
 pub mod tune;
 pub mod verify;
+pub mod w8a8;

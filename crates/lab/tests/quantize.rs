@@ -8,8 +8,8 @@ use trine_kernels::tables;
 use trine_lab::quantize::{Error, quantize};
 use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, ModelOptions, load};
-use trine_tensor::format::{F16, F32, by_name};
-use trine_tensor::{FORMATS, File, FileFormat, Format, Metadata, TensorInfo, View, gguf};
+use trine_tensor::format::{F16, F32, Layout, by_name};
+use trine_tensor::{FORMATS, File, FileFormat, Format, Metadata, OpenOptions, TensorInfo, View, gguf};
 
 fn golden(name: &str) -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(name).join("model.gguf");
@@ -301,4 +301,35 @@ fn who_waits_may_give_up_within_a_tensor_and_nothing_is_left() {
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{format}, after {last}");
         }
     }
+}
+
+/// F32 with its bytes in another order.
+static BIG_ENDIAN: Format = Format {
+    name: "BIG_ENDIAN",
+    id: Some(9002),
+    block: 1,
+    bytes: 4,
+    tail: 0,
+    ternary: false,
+    weights: true,
+    layout: Layout::Rows,
+    decode: |row, _, out| {
+        row.as_chunks().0.iter().zip(out).for_each(|(bytes, w)| *w = f32::from_be_bytes(*bytes));
+    },
+    encode: |weights, _, out| {
+        weights.iter().zip(out.as_chunks_mut().0).for_each(|(w, bytes)| *bytes = w.to_be_bytes());
+    },
+};
+
+#[test]
+fn a_model_in_a_format_of_ones_own_is_written_read_and_run() {
+    let (source, folder) = (golden("llama"), tempfile::tempdir().unwrap());
+    let path = folder.path().join("own.gguf");
+    let report = quantize(&source, &path, &BIG_ENDIAN, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(report.rewritten > 0);
+    let message = File::open(&path).unwrap_err().to_string();
+    assert!(message.contains("type 9002 is not supported"), "{message}");
+    let file = File::open_with(&path, &OpenOptions { layouts: vec![&BIG_ENDIAN], ..OpenOptions::default() }).unwrap();
+    let [own, plain] = [&file, &source].map(|file| logits(file, CpuOptions::default(), 29));
+    assert_eq!(own, plain);
 }

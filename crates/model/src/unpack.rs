@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::file_tensors::{FileTensors, is_weight};
-use crate::quant::{BitNetWeights, Packed, QuantMethod, is_fp8, is_unused_scale, ternary_format};
-use trine_tensor::format::U8;
+use crate::quant::{BitNetWeights, Packed, QuantMethod, is_fp8, ternary_format};
+use trine_tensor::format::{I8, U8};
 use trine_tensor::{File, TensorInfo, View};
 
 /// Unpacks the tensors of a file one by one.
@@ -12,7 +12,7 @@ pub struct Unpacker<'a> {
     quant_method: QuantMethod,
 }
 
-const FP8_SCALES: [&str; 2] = [".weight_scale_inv", ".weight_scale"];
+const SCALES: [&str; 3] = [".weight_scale_inv", ".weight_scale", ".weight_zero_point"];
 
 enum Unpacked {
     Plain(View),
@@ -41,7 +41,12 @@ impl<'a> Unpacker<'a> {
                 None => None,
             },
             QuantMethod::Fp8 { .. } if is_fp8(stored) => packed(&stored.name)?,
-            QuantMethod::Fp8 { .. } if belongs(&FP8_SCALES, ".weight") || is_unused_scale(&stored.name) => {
+            QuantMethod::Int8 { .. } if stored.format == &I8 && stored.name.ends_with(".weight") => {
+                packed(&stored.name)?
+            }
+            QuantMethod::Fp8 { .. } | QuantMethod::Int8 { .. }
+                if belongs(&SCALES, ".weight") || self.quant_method.ignores(&stored.name) =>
+            {
                 return Ok(None);
             }
             _ => None,

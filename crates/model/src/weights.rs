@@ -4,9 +4,9 @@ use crate::arch::TensorRule;
 use crate::config::Config;
 use crate::file_tensors::{is_head, is_weight};
 use crate::file_weights::{FileWeights, zeros};
-use crate::quant::{BitNet, BitNetWeights, absmean, is_unused_scale, ternary, ternary_format, unpack_trits};
+use crate::quant::{BitNet, BitNetWeights, absmean, ternary, ternary_format, unpack_trits};
 use crate::slice::{floats, rows, rows_of_groups, same_format, stack, transpose, ungroup_qkv};
-use crate::{Error, Mla, QuantMethod, Result, Rewrite, Sizes, Spec};
+use crate::{Error, Mla, Result, Rewrite, Sizes, Spec};
 use std::cell::RefCell;
 use std::ops::Range;
 use trine_tensor::format::{F32, MXFP4, U8};
@@ -223,7 +223,7 @@ impl<'a> ModelWeights<'a> {
                 || name.ends_with(".lm_head.weight")
                 || further.as_ref().is_some_and(|further| name.starts_with(further))
                 || matches!(name, "dense_2.weight" | "dense_3.weight")
-                || matches!(self.spec.quant_method, QuantMethod::Fp8 { .. }) && is_unused_scale(name)
+                || self.spec.quant_method.ignores(name)
                 || self.spec.arch.encoder
                     && ["pooler.", "cls.", "head.", "decoder."].iter().any(|part| name.contains(part))
         };

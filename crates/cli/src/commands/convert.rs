@@ -17,7 +17,8 @@ use clap::Args;
     trine convert Qwen3-0.6B/ qwen3.gguf\n  \
     trine convert Qwen3-0.6B/ qwen3-q8_0.gguf --format q8_0\n  \
     trine convert bitnet-b1.58-2B-4T/ bitnet.gguf --dry-run\n  \
-    trine convert model.gguf folder/ --format bf16")]
+    trine convert model.gguf folder/ --format bf16\n  \
+    trine convert model.gguf w8a8/ --format w8a8")]
 pub struct Convert {
     #[command(flatten)]
     conversion: Conversion,

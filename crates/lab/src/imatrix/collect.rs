@@ -72,7 +72,7 @@ pub fn collect(
     }
     sums.retain(|name: &String, _| name.starts_with("blk.") || (options.head && name == "output.weight"));
     let mut entries = BTreeMap::new();
-    for (name, Observed { squares, counts }) in sums {
+    for (name, Observed { squares, counts, .. }) in sums {
         let sums: Vec<f32> = squares.iter().map(|&sum| sum as f32).collect();
         if let Some(&found) = sums.iter().find(|sum| !sum.is_finite()) {
             return Err(Error::NotFinite { tensor: name, found });

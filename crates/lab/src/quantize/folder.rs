@@ -5,7 +5,7 @@ use super::write::pooled;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_model::{GgufModel, HfModel, Language, Spec};
-use trine_tensor::format::U8;
+use trine_tensor::format::{I8, U8};
 use trine_tensor::{File, safetensors};
 
 /// A folder that is removed unless it was moved to its place.
@@ -54,7 +54,7 @@ pub fn write_folder(
             let size = info.size()?;
             pool.next(size, model)?;
             let view = hf.read(i)?;
-            match info.format == &U8 {
+            match [&U8, &I8].contains(&info.format) {
                 // Packed already.
                 true => writer.tensor(&view.bytes)?,
                 false => pool.rewrite(view, None, info, size, &mut writer)?,

@@ -47,6 +47,7 @@ pub(super) struct Source<'a> {
     pub names: &'a [String],
     pub rotations: &'a [View],
     pub bit_linear: bool,
+    pub w8a8: bool,
 }
 
 /// The values of `model_type` of models that transformers has and that may be this one.
@@ -162,6 +163,19 @@ impl Source<'_> {
             let packed =
                 json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline" });
             put("quantization_config", packed);
+        }
+        if self.w8a8 {
+            let weights = json!({
+                "num_bits": 8, "type": "int", "symmetric": true, "strategy": "channel", "dynamic": false
+            });
+            let inputs =
+                json!({ "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true });
+            let group = json!({ "targets": ["Linear"], "weights": weights, "input_activations": inputs });
+            let w8a8 = json!({
+                "quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
+                "config_groups": { "group_0": group }, "ignore": ["lm_head"],
+            });
+            put("quantization_config", w8a8);
         }
         put("torch_dtype", dtype.into());
         Ok(config)

@@ -1,12 +1,13 @@
 //! Any model that can be opened, as a Hugging Face folder has it.
 
 mod config;
+mod int8;
 
 use crate::slice::{floats, rows_of_groups, transpose};
 use crate::{Error, GgufModel, Result};
 use config::{Source, is_bit_linear, model_types};
 use serde_json::{Map, Value};
-use trine_tensor::format::{BF16, F16, F32, U8};
+use trine_tensor::format::{BF16, F16, F32, I8, U8};
 use trine_tensor::{Format, TensorInfo, View};
 
 /// A model as a Hugging Face folder has it: `config.json`, and tensors by their names there.
@@ -36,14 +37,18 @@ enum Part {
     /// Trits, four to a byte, and their scale.
     Packed(usize),
     Scale(usize),
+    /// Integers of 8 bits, and the scales of their rows.
+    Int8(usize),
+    RowScales(usize),
 }
 
 impl<'a> HfModel<'a> {
     /// Names the tensors of `model` as folders do. Matrices in `format`, or as they are where they are floats and there is none: others become
-    /// bfloat16. BitNet's are packed.
+    /// bfloat16. BitNet's are packed. With [`I8`], linear layers are integers with a scale for each row, as compressed-tensors stores W8A8,
+    /// and other matrices as without a format.
     ///
     /// # Errors
-    /// When transformers has no such model.
+    /// When transformers has no such model, or one whose linear layers are not to become integers: BitNet's, and those of experts.
     pub fn of(model: &'a GgufModel<'a>, format: Option<&'static Format>) -> Result<HfModel<'a>> {
         let spec = model.spec();
         let inexpressible = |what: String| Error::bad("general.architecture", "one that a folder can hold", what);
@@ -53,6 +58,17 @@ impl<'a> HfModel<'a> {
         }
         let ternary = model.tensors().iter().any(|info| info.format.ternary);
         let bit_linear = spec.bit_linear || ternary;
+        let w8a8 = format == Some(&I8);
+        let refused = if bit_linear {
+            Some("ternary weights")
+        } else if spec.experts.is_some() || spec.mla.is_some() || spec.arch.hf_transposed {
+            Some("experts, latent attention or transposed matrices")
+        } else {
+            None
+        };
+        if let (true, Some(found)) = (w8a8, refused) {
+            return Err(Error::bad("format", "linear layers of floats, each a matrix, for W8A8", found));
+        }
         let mut hf = HfModel { model, configs: Vec::new(), tensors: Vec::new(), parts: Vec::new(), bit_linear };
         let mut rotations = Vec::new();
         for (i, info) in model.tensors().iter().enumerate() {
@@ -64,13 +80,16 @@ impl<'a> HfModel<'a> {
             }
         }
         let names: Vec<String> = hf.tensors.iter().map(|info| info.name.clone()).collect();
-        let source = Source { spec, metadata: model.metadata(), names: &names, rotations: &rotations, bit_linear };
-        let dtype =
-            match hf.tensors.iter().find(|info| info.shape.len() > 1 && info.format != &U8).map(|info| info.format) {
-                Some(format) if format == &F16 => "float16",
-                Some(format) if format == &BF16 => "bfloat16",
-                _ => "float32",
-            };
+        let source =
+            Source { spec, metadata: model.metadata(), names: &names, rotations: &rotations, bit_linear, w8a8 };
+        let float = |info: &&TensorInfo| {
+            info.shape.len() > 1 && ![&U8, &I8].contains(&info.format) && !info.name.ends_with("_scale")
+        };
+        let dtype = match hf.tensors.iter().find(float).map(|info| info.format) {
+            Some(format) if format == &F16 => "float16",
+            Some(format) if format == &BF16 => "bfloat16",
+            _ => "float32",
+        };
         for model_type in types {
             hf.configs.push(source.config(model_type, dtype)?);
         }
@@ -83,9 +102,9 @@ impl<'a> HfModel<'a> {
         let usual = arch.usual_name(&info.name);
         let float = |found: &'static Format| match format {
             _ if info.shape.len() < 2 => &F32,
-            Some(format) => format,
-            None if [&F32, &F16, &BF16].contains(&found) => found,
-            None => &BF16,
+            Some(format) if format != &I8 => format,
+            _ if [&F32, &F16, &BF16].contains(&found) => found,
+            _ => &BF16,
         };
         let mut push = |name: String, format, shape: Vec<usize>, part| {
             self.tensors.push(TensorInfo { name, format, shape });
@@ -137,6 +156,10 @@ impl<'a> HfModel<'a> {
                 push(name.clone(), &U8, vec![info.shape[0] / 4, info.shape[1]], Part::Packed(i));
                 push(format!("{name}_scale"), &F32, vec![1], Part::Scale(i));
             }
+            (_, Some(name)) if format == Some(&I8) && int8::is_linear(&usual) && info.shape.len() == 2 => {
+                push(name.clone(), &I8, info.shape.clone(), Part::Int8(i));
+                push(format!("{name}_scale"), &F16, vec![info.shape[0], 1], Part::RowScales(i));
+            }
             (_, Some(name)) if name.contains("[]") => {
                 for expert in 0..info.shape[0] {
                     let name = name.replace("[]", &expert.to_string());
@@ -182,21 +205,8 @@ impl<'a> HfModel<'a> {
 
     /// What `info` is made of.
     fn part(&self, part: &Part, info: &TensorInfo) -> Result<View> {
-        let arch = self.model.spec().arch;
         Ok(match *part {
-            Part::Whole(i) => {
-                let view = self.model.read(i)?;
-                if arch.hf_transposed && view.name.starts_with("blk.") && view.shape.len() == 2 {
-                    transpose(&plain(view)?)?
-                } else if arch.hf_qkv_by_head && view.name.contains("attn_qkv") {
-                    self.group_qkv(&view)?
-                } else if arch.hf_norm_offset != 0.0 && view.name.ends_with("_norm.weight") {
-                    let weights: Vec<f32> = view.decode().iter().map(|weight| weight - arch.hf_norm_offset).collect();
-                    View::new(view.name, &F32, view.shape, F32.encode(&weights))?
-                } else {
-                    self.model.in_halves(view)?
-                }
-            }
+            Part::Whole(i) => self.whole(i)?,
             Part::Nth(i, n) => {
                 let view = self.model.read(i)?;
                 let size = (view.bytes.len() - view.format.tail) / view.shape[0];
@@ -232,6 +242,8 @@ impl<'a> HfModel<'a> {
                 let bytes: Vec<u8> = each.flat_map(|(k, v)| [k, v].concat()).collect();
                 k.with(info.shape.clone(), bytes)?
             }
+            Part::Int8(i) => int8::codes(&self.whole(i)?)?,
+            Part::RowScales(i) => int8::scales(&self.whole(i)?)?,
             Part::Packed(i) => packed(&self.model.in_halves(self.model.read(i)?)?)?,
             Part::Scale(i) => {
                 let view = self.model.read(i)?;
@@ -239,6 +251,21 @@ impl<'a> HfModel<'a> {
                 View::new(view.name, &F32, vec![1], F32.encode(&[scale]))?
             }
         })
+    }
+
+    /// A tensor of the model in the order that a folder has it.
+    fn whole(&self, i: usize) -> Result<View> {
+        let (arch, view) = (self.model.spec().arch, self.model.read(i)?);
+        if arch.hf_transposed && view.name.starts_with("blk.") && view.shape.len() == 2 {
+            transpose(&plain(view)?)
+        } else if arch.hf_qkv_by_head && view.name.contains("attn_qkv") {
+            self.group_qkv(&view)
+        } else if arch.hf_norm_offset != 0.0 && view.name.ends_with("_norm.weight") {
+            let weights: Vec<f32> = view.decode().iter().map(|weight| weight - arch.hf_norm_offset).collect();
+            Ok(View::new(view.name, &F32, view.shape, F32.encode(&weights))?)
+        } else {
+            self.model.in_halves(view)
+        }
     }
 
     /// Queries, keys and values of each KV head together.

@@ -6,9 +6,17 @@ use crate::file_tensors::FileTensors;
 use trine_tensor::format::{BF16, F8_E4M3, F8_E5M2, F32};
 use trine_tensor::{TensorInfo, View};
 
-/// Ends of the names of scales that nothing here uses: activations, keys and values are not rounded to 8-bit floats.
-static UNUSED_SCALES: &[&str] =
-    &[".input_scale", ".activation_scale", ".output_scale", ".q_scale", ".k_scale", ".v_scale", ".prob_scale"];
+/// Ends of the names of scales that nothing here uses: activations, keys and values are not rounded to 8-bit floats, and not by calibrated scales.
+static UNUSED_SCALES: &[&str] = &[
+    ".input_scale",
+    ".input_zero_point",
+    ".activation_scale",
+    ".output_scale",
+    ".q_scale",
+    ".k_scale",
+    ".v_scale",
+    ".prob_scale",
+];
 
 /// Whether a tensor is a scale of activations, or of a KV cache of 8-bit floats.
 pub fn is_unused_scale(name: &str) -> bool {

@@ -18,7 +18,10 @@ pub(super) fn check(method: &str, config: &Map<String, Value>) -> Result<Vec<Str
         if let Some(group) = group.as_object() {
             warnings.extend(GROUP.strict(group)?);
             let weights = group.get("weights").and_then(Value::as_object);
-            warnings.extend(weights.map_or(Ok(Vec::new()), |weights| WEIGHTS.strict(weights))?);
+            let of = |weights: &Map<String, Value>| {
+                if weights.get("type").is_some_and(|name| name == "int") { &INT_WEIGHTS } else { &WEIGHTS }
+            };
+            warnings.extend(weights.map_or(Ok(Vec::new()), |weights| of(weights).strict(weights))?);
         }
     }
     Ok(warnings)
@@ -207,14 +210,14 @@ static GROUP: FileKeys = FileKeys {
         BY_DTYPE,
         IgnoredKeys {
             keys: &["input_activations", "output_activations"],
-            reason: "activations are not rounded to 8-bit floats here",
+            reason: "activations are rounded as `--activations` says, with scales of their own",
         },
     ],
-    neutral: &[("format", |value| value == "float-quantized")],
+    neutral: &[("format", |value| value == "float-quantized" || value == "int-quantized")],
 };
 
 /// The weights of a group.
-static WEIGHTS: FileKeys = FileKeys {
+const WEIGHTS: FileKeys = FileKeys {
     file: "quantization_config.config_groups.weights",
     read: &["num_bits", "type", "block_structure"],
     ignored: &[IgnoredKeys {
@@ -228,6 +231,22 @@ static WEIGHTS: FileKeys = FileKeys {
         ("group_size", |value| value == -1),
         ("actorder", |_| false),
     ],
+};
+
+/// The weights of a group of integers.
+static INT_WEIGHTS: FileKeys = FileKeys {
+    read: &["num_bits", "type", "group_size"],
+    ignored: &[IgnoredKeys {
+        keys: &["observer", "observer_kwargs", "scale_dtype", "zp_dtype", "strategy", "symmetric"],
+        reason: "scales and zero points are in the file, and their shape tells what each is for",
+    }],
+    neutral: &[
+        ("dynamic", |value| value == false),
+        ("block_structure", |_| false),
+        // Columns in another order.
+        ("actorder", |_| false),
+    ],
+    ..WEIGHTS
 };
 
 #[cfg(test)]
@@ -245,7 +264,11 @@ mod tests {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/quant_keys.json");
         let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let methods = METHODS.iter().map(|(method, table)| (*method, table));
-        for (class, table) in methods.chain([("QuantizationScheme", &GROUP), ("QuantizationArgs", &WEIGHTS)]) {
+        for (class, table) in methods.chain([
+            ("QuantizationScheme", &GROUP),
+            ("QuantizationArgs", &WEIGHTS),
+            ("QuantizationArgs", &INT_WEIGHTS),
+        ]) {
             let keys = golden[class].as_array().unwrap();
             assert!(!keys.is_empty());
             for key in keys.iter().map(|key| key.as_str().unwrap()) {
@@ -269,6 +292,8 @@ mod tests {
             |weights: Value| of("compressed-tensors", "config_groups", json!({"group_0": {"weights": weights}}));
         assert!(group(json!({"num_bits": 8, "symmetric": true, "strategy": "channel"})).unwrap().is_empty());
         assert!(group(json!({"symmetric": false})).is_err());
+        assert!(group(json!({"symmetric": false, "type": "int", "group_size": 128})).unwrap().is_empty());
+        assert!(group(json!({"actorder": "group", "type": "int"})).is_err());
         assert_eq!(group(json!({"shine": 1})).unwrap().len(), 1);
     }
 }

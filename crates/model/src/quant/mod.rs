@@ -2,7 +2,8 @@
 //!
 //! GPTQ as AutoGPTQ and GPTQModel store it, AWQ as AutoAWQ's `gemm` does, FP8 as DeepSeek, Qwen and compressed-tensors do, and BitNet as
 //! transformers' `integrations/bitnet.py` does. FP8 models are defined with activations that are rounded to 8 bits too, where the hardware
-//! multiplies such numbers; here only the weights are rounded, which is nearer to the model that was quantized.
+//! multiplies such numbers; here only the weights are rounded, which is nearer to the model that was quantized. For the same reason, activations of
+//! models of 8-bit integers (W8A8) have a scale per 32 columns, as those of all models, and not one per token or per matrix.
 
 mod awq;
 mod bitnet;
@@ -10,6 +11,7 @@ mod check;
 mod fp8;
 mod gptq;
 mod grouped;
+mod int8;
 mod keys;
 mod layers;
 
@@ -19,10 +21,12 @@ use fp8::Fp8;
 use grouped::GroupQuantized;
 use layers::{DynamicLayers, GroupSettings, KeptLayers};
 use serde_json::Value;
+use trine_tensor::format::I8;
 use trine_tensor::{File, TensorInfo, View};
 
 pub(crate) use bitnet::{absmean, ternary, ternary_format, unpack_trits};
-pub(crate) use fp8::{is_fp8, is_unused_scale};
+pub(crate) use fp8::is_fp8;
+use fp8::is_unused_scale;
 pub(crate) use keys::METHODS;
 
 /// `quantization_config.quant_method` of a Hugging Face folder: how it stores the weights of linear layers.
@@ -51,6 +55,11 @@ pub enum QuantMethod {
     Fp8 {
         /// Rows and columns per scale; `None` for a scale per row or per matrix.
         block_size: Option<[usize; 2]>,
+    },
+    /// 8-bit integers with scales, and perhaps zero points: the `int-quantized` of compressed-tensors.
+    Int8 {
+        /// Inputs per group; `None` for a scale per row or per matrix.
+        group_size: Option<usize>,
     },
 }
 
@@ -155,11 +164,20 @@ impl QuantMethod {
 
     /// What a file has for this method that is not used here.
     pub(crate) fn note(&self, file: &File) -> Option<String> {
-        let fp8 = matches!(self, QuantMethod::Fp8 { .. });
-        let unused = file.names().find(|name| fp8 && is_unused_scale(name))?;
-        Some(format!(
-            "scales such as {unused} belong to activations, or to a KV cache, of 8-bit floats, which Trine does not have: they are not used"
-        ))
+        let unused = file.names().find(|name| self.ignores(name))?;
+        Some(match self {
+            QuantMethod::Int8 { .. } => format!(
+                "scales such as {unused} belong to activations that were calibrated: they are not used, as activations have scales of their own here"
+            ),
+            _ => format!(
+                "scales such as {unused} belong to activations, or to a KV cache, of 8-bit floats, which Trine does not have: they are not used"
+            ),
+        })
+    }
+
+    /// Whether a tensor is a scale of activations, or of a KV cache, that nothing uses.
+    pub(crate) fn ignores(&self, name: &str) -> bool {
+        matches!(self, QuantMethod::Fp8 { .. } | QuantMethod::Int8 { .. }) && is_unused_scale(name)
     }
 
     /// The matrix `name`, if this method packs it so that it can be unpacked without knowing the model.
@@ -180,6 +198,10 @@ impl QuantMethod {
             }
             QuantMethod::Fp8 { block_size } => match tensors.view(name)? {
                 view if is_fp8(&view) => Fp8::open(tensors, view, block_size).map(Packed::Fp8).map(Some),
+                _ => Ok(None),
+            },
+            QuantMethod::Int8 { group_size } => match tensors.view(name)? {
+                view if view.format == &I8 => int8::open(tensors, view, group_size).map(Packed::Grouped).map(Some),
                 _ => Ok(None),
             },
             QuantMethod::None | QuantMethod::BitNet(_) => Ok(None),
@@ -214,7 +236,7 @@ impl Packed {
     }
 }
 
-/// The method of a `quantization_config`, if it is GPTQ, AWQ or FP8.
+/// The method of a `quantization_config`, if it is GPTQ, AWQ, FP8 or of 8-bit integers.
 fn group_or_block(config: &Value) -> Result<Option<QuantMethod>> {
     let found = |keys: &[&str]| keys.iter().find_map(|key| config.get(key).filter(|value| !value.is_null())).cloned();
     let text = |keys: &[&str], default: &str| match found(keys) {
@@ -243,30 +265,41 @@ fn group_or_block(config: &Value) -> Result<Option<QuantMethod>> {
         ("awq", "" | "gemm") => Err(bad("bits", "4", bits)),
         ("fp8", _) => Ok(Some(QuantMethod::Fp8 { block_size: block(&number(&["weight_block_size"]))? })),
         ("compressed-tensors", "float-quantized") => {
-            let groups = number(&["config_groups"]);
-            let groups = groups.as_object().filter(|groups| !groups.is_empty());
-            let groups = groups.ok_or_else(|| bad("config_groups", "groups of layers", number(&["config_groups"])))?;
-            let mut blocks = groups.iter().map(|(_, group)| {
-                let weights = &group["weights"];
-                match (weights["type"].as_str(), weights["num_bits"].as_u64()) {
-                    (Some("float"), Some(8)) => block(&weights["block_structure"]),
-                    _ => Err(bad("config_groups", "weights of 8-bit floats", weights.clone())),
-                }
-            });
-            let first = blocks.next().transpose()?.flatten();
-            for block in blocks {
-                if block? != first {
-                    return Err(bad("config_groups", "blocks of one size", config["config_groups"].clone()));
-                }
-            }
-            Ok(Some(QuantMethod::Fp8 { block_size: first }))
+            let of = |weights: &Value| match (weights["type"].as_str(), weights["num_bits"].as_u64()) {
+                (Some("float"), Some(8)) => block(&weights["block_structure"]),
+                _ => Err(bad("config_groups", "weights of 8-bit floats", weights.clone())),
+            };
+            Ok(Some(QuantMethod::Fp8 { block_size: alike(config, of)? }))
+        }
+        ("compressed-tensors", "int-quantized") => {
+            let of = |weights: &Value| match (weights["type"].as_str(), weights["num_bits"].as_u64()) {
+                (Some("int"), Some(8)) if weights["group_size"].is_null() => Ok(None),
+                (Some("int"), Some(8)) => group_size(&weights["group_size"]),
+                _ => Err(bad("config_groups", "weights of 8-bit integers", weights.clone())),
+            };
+            Ok(Some(QuantMethod::Int8 { group_size: alike(config, of)? }))
         }
         ("gptq" | "awq" | "compressed-tensors", _) => {
-            let expected = "gptq or gptq_v2 of gptq, gemm of awq, or float-quantized of compressed-tensors";
+            let expected =
+                "gptq or gptq_v2 of gptq, gemm of awq, or float-quantized or int-quantized of compressed-tensors";
             Err(bad("format", expected, format.into()))
         }
         _ => Ok(None),
     }
+}
+
+/// What the weights of all `config_groups` of compressed-tensors say, which must be the same.
+fn alike<T: PartialEq>(config: &Value, of: impl Fn(&Value) -> Result<T>) -> Result<T> {
+    let groups = &config["config_groups"];
+    let bad = |expected: &str| Error::bad("quantization_config.config_groups", expected, groups);
+    let mut all = groups.as_object().into_iter().flat_map(|groups| groups.values()).map(|group| of(&group["weights"]));
+    let first = all.next().ok_or_else(|| bad("groups of layers"))??;
+    for other in all {
+        if other? != first {
+            return Err(bad("blocks of one size"));
+        }
+    }
+    Ok(first)
 }
 
 /// A flag that need not be there.

@@ -3,6 +3,7 @@
 mod kl;
 mod perplexity;
 mod tasks;
+mod w8a8;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -22,6 +23,7 @@ enum Measure {
     Kl(kl::EvalKl),
     Logits(kl::EvalLogits),
     Tasks(tasks::EvalTasks),
+    W8a8(w8a8::EvalW8A8),
 }
 
 impl Eval {
@@ -31,6 +33,7 @@ impl Eval {
             Measure::Kl(measure) => measure.run(),
             Measure::Logits(measure) => measure.run(),
             Measure::Tasks(measure) => measure.run(),
+            Measure::W8a8(measure) => measure.run(),
         }
     }
 }
