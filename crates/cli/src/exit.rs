@@ -304,6 +304,7 @@ fn of_bench(error: &trine_lab::bench::Error) -> Diagnosis {
         Error::Another { .. } | Error::OtherTests { .. } => {
             (Exit::Usage, Some("--save-baseline writes one for these tests"))
         }
+        Error::NotBudgets { .. } => (Exit::Usage, Some("`trine bench --help` lists the keys")),
         Error::Model(trine_model::Error::Device(_)) => {
             (Exit::Work, Some("lower --prefill, --decode, --depth or --batch"))
         }

@@ -17,6 +17,12 @@ pub fn measured(x: f64) -> String {
     }
 }
 
+/// Seconds since 1970 as a date and time in UTC.
+pub fn date(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+    time.map_or("unknown".to_owned(), |time| time.format("%Y-%m-%d %H:%M").to_string())
+}
+
 /// An interval, with its level if that is less than 95 %.
 pub fn between(low: f64, high: f64, confidence: f64) -> String {
     let sure = if confidence < 0.95 { format!(" ({:.0} %)", confidence * 100.0) } else { String::new() };

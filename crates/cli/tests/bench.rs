@@ -113,6 +113,75 @@ fn parts_are_measured_and_reported_in_every_form() {
 }
 
 #[test]
+fn records_are_shown_with_what_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path());
+    let bench = |args: &[&str]| run(trine().args([&["bench"], args].concat()).env("XDG_DATA_HOME", folder.path()), "");
+    let none = bench(&["history"]);
+    assert!(none.code == 2 && none.err.contains("nothing was recorded yet"), "{}", none.err);
+    for _ in 0..2 {
+        let ran =
+            bench(&[&model, "--prefill", "16", "--decode", "4", "--batch", "1", "-r", "4", "--kl", "0", "--record"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+    let json = bench(&["history", "--json"]).json();
+    let results = json["results"].as_array().unwrap();
+    assert_eq!(results.len(), 4, "{json}");
+    assert!(results[..2].iter().all(|result| result["ratio"].is_null()), "{json}");
+    assert!(
+        results[2..].iter().all(|result| result["ratio"].as_f64() > Some(0.0) && result["p"].as_f64() <= Some(1.0))
+    );
+    let some = bench(&["history", "--test", "tg4", "--model", "tiny", "--last", "1", "--output", "md"]);
+    assert_eq!(some.out.lines().count(), 3, "{}", some.out);
+    assert_eq!(bench(&["history", "--model", "other", "--json"]).json()["results"].as_array().unwrap().len(), 0);
+    let path = folder.path().join("broken.jsonl");
+    std::fs::write(&path, "{}\n").unwrap();
+    let broken = bench(&["history", "--file", path.to_str().unwrap()]);
+    assert!(broken.code != 0 && broken.err.contains("line 1: expected a report"), "{}", broken.err);
+}
+
+#[test]
+fn limits_of_a_file_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path());
+    let path = folder.path().join("budgets.toml");
+    let check = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let args =
+            ["--prefill", "16", "--decode", "0", "-r", "1", "--kl", "0", "--json", "--budgets", path.to_str().unwrap()];
+        trine_with(&[&["bench", &*model], &args[..]].concat())
+    };
+    let kept = check("peak_memory_bytes = 1e12\n[tests.pp16]\ntokens_per_second = 0.001\np99_ms = 1e9\n");
+    assert_eq!(kept.code, 0, "{}", kept.err);
+    let budgets = kept.json()["budgets"].as_array().unwrap().clone();
+    assert!(budgets.len() == 3 && budgets.iter().all(|spent| spent["kept"] == true), "{budgets:?}");
+    assert_eq!(check("[tests.pp16]\ntokens_per_second = 1e15\n").code, 4);
+    for (text, error) in [
+        ("load = 1", "unknown field `load`"),
+        ("threshold = 2", "a share between 0 and 1"),
+        ("load_seconds = -1", "limits above 0"),
+        ("[tests.tg64]\np95_ms = 1", "tests.tg64: expected one of the tests that run, pp16"),
+    ] {
+        let ran = check(text);
+        assert!(ran.code != 0 && ran.err.contains(error), "{text}: {} {}", ran.code, ran.err);
+    }
+}
+
+#[test]
+fn two_models_run_in_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path());
+    let args = ["bench", "--a", &model, "--b", &model, "--prefill", "32", "--decode", "0", "-r", "4", "--kl", "0"];
+    let json = trine_with(&[&args[..], &["--under-load", "--json"]].concat()).json();
+    let versus = &json["against"]["results"][0];
+    let ratio = versus["ratio"].as_f64().unwrap();
+    assert!((0.1..10.0).contains(&ratio) && versus["p"].as_f64() <= Some(1.0), "{versus}");
+    assert_eq!((&json["against"]["peer"], &versus["test"]), (&Value::from(&*model), &"pp32".into()));
+    let text = trine_with(&args).out;
+    assert!(text.contains("x as fast") != text.contains("a ratio would say nothing"), "{text}");
+}
+
+#[test]
 fn a_baseline_tells_a_slower_program_by_the_exit_status() {
     let folder = tempfile::tempdir().unwrap();
     let (model, path) = (tiny(folder.path()), folder.path().join("baseline.json"));
@@ -163,7 +232,8 @@ fn a_peer_runs_the_same_tests() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny(folder.path());
     let args = ["bench", &model, "--prefill", "16", "--decode", "4", "--batch", "1,3", "-r", "2", "--threads", "1"];
-    let ran = trine_with(&[&args[..], &["--against", "xllamacpp", "--python", &python, "--json"]].concat());
+    let ran =
+        trine_with(&[&args[..], &["--against", "xllamacpp", "--python", &python, "--json", "--under-load"]].concat());
     if ran.err.contains("pip install xllamacpp") || ran.err.contains("cannot run") {
         eprintln!("skipped: {python} has no package xllamacpp");
         return;

@@ -39,6 +39,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "batching"],
     &["bench", "bandwidth"],
     &["bench", "quantize"],
+    &["bench", "history"],
     &["eval"],
     &["eval", "perplexity"],
     &["eval", "kl"],

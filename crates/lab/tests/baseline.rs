@@ -7,7 +7,7 @@ use trine_engine::EngineOptions;
 use trine_lab::bench::{
     BenchReport, Comparison, Description, Limits, Machine, Outcome, Sample, Samples, Test, Verdict,
 };
-use trine_lab::bench::{Cost, Error, Kind, Noise, Run, Subject, compare, expect, measure, read};
+use trine_lab::bench::{Budgets, Cost, Error, Kind, Noise, Run, Subject, compare, expect, measure, read};
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::{DeviceOptions, ModelOptions, load};
 use trine_tensor::File;
@@ -67,7 +67,7 @@ fn seconds(mean: f64, spread: f64, n: usize) -> Vec<f64> {
 fn verdict(factor: f64, spread: f64, n: usize) -> Comparison {
     let (then, now) = (seconds(1.0, spread, n), seconds(factor, spread, n));
     let now = report(Kind::Prefill, &now, 3e10);
-    compare(&now, &report(Kind::Prefill, &then, 3e10), Path::new("then.json")).unwrap().remove(0)
+    compare(&now, &report(Kind::Prefill, &then, 3e10), Path::new("then.json"), &Budgets::default()).unwrap().remove(0)
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn nothing_is_claimed_of_a_machine_in_another_state() {
         let reports =
             |then, now| (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then));
         let compared = |(slow, fast): (BenchReport, BenchReport)| {
-            compare(&slow, &fast, Path::new("then.json")).unwrap().remove(0).verdict
+            compare(&slow, &fast, Path::new("then.json"), &Budgets::default()).unwrap().remove(0).verdict
         };
         assert_eq!(compared(reports(6e10, 3.4e10)), Verdict::OtherBandwidth { then: 6e10, now: 3.4e10 });
         assert_eq!(compared(reports(3.6e10, 3.4e10)), Verdict::Regression);
@@ -139,7 +139,9 @@ fn another_bandwidth_explains_as_much_as_memory_takes_part() {
             report.results[0].bandwidth_share = share;
             report
         };
-        let found = compare(&report(factor, now), &report(1.0, then), Path::new("then.json")).unwrap().remove(0);
+        let found = compare(&report(factor, now), &report(1.0, then), Path::new("then.json"), &Budgets::default())
+            .unwrap()
+            .remove(0);
         assert_eq!(found.verdict, expected, "{factor} {share:?} {then} {now}");
         assert_eq!(found.verdict.is_open(), matches!(expected, Verdict::OtherBandwidth { .. }));
         assert!(found.ratio.is_some());
@@ -213,18 +215,18 @@ fn a_baseline_of_something_else_is_refused() {
     for change in changes {
         let mut then = now.clone();
         change(&mut then);
-        let error = compare(&now, &then, Path::new("then.json")).unwrap_err().to_string();
+        let error = compare(&now, &then, Path::new("then.json"), &Budgets::default()).unwrap_err().to_string();
         assert!(error.contains("then.json: the baseline is of another"), "{error}");
     }
     let mut moved = now.clone();
     moved.subject.model = "./model.gguf".into();
-    assert_eq!(compare(&now, &moved, Path::new("then.json")).unwrap().len(), 1);
+    assert_eq!(compare(&now, &moved, Path::new("then.json"), &Budgets::default()).unwrap().len(), 1);
 }
 
 #[test]
 fn tests_that_the_baseline_has_not_are_named() {
     let (now, then) = (report(Kind::Decode, &[1.0], 1.0), report(Kind::Prefill, &[1.0], 1.0));
-    let compared = compare(&now, &then, Path::new("then.json")).unwrap();
+    let compared = compare(&now, &then, Path::new("then.json"), &Budgets::default()).unwrap();
     assert_eq!((compared[0].verdict, compared[0].baseline), (Verdict::NotInBaseline, None));
     let test = |kind| Test { kind, tokens: 64, sequences: 1, depth: 0 };
     let expected = |tests: &[Test]| expect(&then, tests, Path::new("then.json"));

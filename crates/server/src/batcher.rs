@@ -58,8 +58,9 @@ impl Drop for Place {
     }
 }
 
-/// Embeds texts, on the thread that asks while nobody else does, or else on a thread of its own. A pass begins as soon as the one before it has ended, with the texts that wait: one of each request in
-/// turn, so that a request of many texts does not keep others waiting. An embedding does not depend on what shares its pass.
+/// Embeds texts, on the thread that asks while nobody else does, or else on a thread of its own. A pass begins as soon as the one before it has
+/// ended, with the texts that wait: one of each request in turn, so that a request of many texts does not keep others waiting. An embedding does
+/// not depend on what shares its pass.
 pub struct Batcher {
     sender: Sender<Request>,
     /// Whoever has the lock embeds, and leaves no request in the queue.

@@ -1,11 +1,11 @@
 //! Whether a model runs slower than it did.
 
 use super::report::median;
-use super::{BenchReport, Description, Error, Outcome, Shift, Test, shift};
+use super::{BenchReport, Budgets, Description, Error, Outcome, Shift, Test, shift};
 use serde::Serialize;
 use std::path::Path;
 
-/// A loss of speed beyond this is a regression.
+/// A loss of speed beyond this is a regression, unless [`Budgets`] say otherwise.
 pub const THRESHOLD: f64 = 0.05;
 
 /// Bandwidths that differ by more are of two states of the machine, which may be why speeds differ where memory has a part in them.
@@ -32,6 +32,8 @@ pub struct Comparison {
     pub high: Option<f64>,
     /// Probability of such samples when nothing has changed.
     pub p: Option<f64>,
+    /// The share by which it may be slower.
+    pub threshold: f64,
     /// What follows.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -113,11 +115,16 @@ pub fn expect(then: &BenchReport, tests: &[Test], path: &Path) -> Result<(), Err
     Err(Error::OtherTests { path, expected: expected.join(", "), found: found.join(", ") })
 }
 
-/// Compares each test of `now` with the same of `then`. `path` is where `then` was read.
+/// Compares each test of `now` with the same of `then`, by the thresholds of `budgets`. `path` is where `then` was read.
 ///
 /// # Errors
 /// When the two are not of the same machine, model, threads or instruction set.
-pub fn compare(now: &BenchReport, then: &BenchReport, path: &Path) -> Result<Vec<Comparison>, Error> {
+pub fn compare(
+    now: &BenchReport,
+    then: &BenchReport,
+    path: &Path,
+    budgets: &Budgets,
+) -> Result<Vec<Comparison>, Error> {
     let machine = |report: &BenchReport| {
         let (cpu, cores) = (report.machine.cpu.as_deref().unwrap_or("unknown CPU"), report.machine.cores);
         format!("{cpu}, cores: {}, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
@@ -144,10 +151,10 @@ pub fn compare(now: &BenchReport, then: &BenchReport, path: &Path) -> Result<Vec
         }
     }
     let same = |now: &Outcome| then.results.iter().find(|then| then.test == now.test);
-    Ok(now.results.iter().map(|now| judge(now, same(now))).collect())
+    Ok(now.results.iter().map(|now| judge(now, same(now), budgets.threshold(&now.test))).collect())
 }
 
-fn judge(now: &Outcome, then: Option<&Outcome>) -> Comparison {
+fn judge(now: &Outcome, then: Option<&Outcome>, threshold: f64) -> Comparison {
     let unknown = |verdict| Comparison {
         test: now.test.clone(),
         baseline: then.map(|then| then.tokens_per_second),
@@ -156,6 +163,7 @@ fn judge(now: &Outcome, then: Option<&Outcome>) -> Comparison {
         low: None,
         high: None,
         p: None,
+        threshold,
         verdict,
     };
     let Some(then) = then else { return unknown(Verdict::NotInBaseline) };
@@ -166,19 +174,19 @@ fn judge(now: &Outcome, then: Option<&Outcome>) -> Comparison {
     let other_bandwidth = Verdict::OtherBandwidth { then: known(then), now: known(now) };
     let verdict = match interval {
         // Slower than memory explains.
-        Some((_, high)) if high < memory.min(1.0) && ratio < (1.0 - THRESHOLD) * memory.min(1.0) => {
+        Some((_, high)) if high < memory.min(1.0) && ratio < (1.0 - threshold) * memory.min(1.0) => {
             match (noise(then), noise(now)) {
                 (Some(then), Some(now)) if now <= then + SAME_NOISE => Verdict::Regression,
                 (then, now) => Verdict::OtherNoise { then, now },
             }
         }
-        Some((_, high)) if high < 1.0 && ratio < 1.0 - THRESHOLD => other_bandwidth,
+        Some((_, high)) if high < 1.0 && ratio < 1.0 - threshold => other_bandwidth,
         // Faster memory may hide that Trine is slower.
-        Some(_) if memory > 1.0 + THRESHOLD => other_bandwidth,
+        Some(_) if memory > 1.0 + threshold => other_bandwidth,
         Some((_, high)) if high < 1.0 => Verdict::Slower,
         Some((low, _)) if low > 1.0 => Verdict::Faster,
-        Some((low, high)) if low >= 1.0 - THRESHOLD && high <= 1.0 / (1.0 - THRESHOLD) => Verdict::NoDifference,
-        interval => Verdict::Unclear { more: more(interval, now.samples.len().min(then.samples.len())) },
+        Some((low, high)) if low >= 1.0 - threshold && high <= 1.0 / (1.0 - threshold) => Verdict::NoDifference,
+        interval => Verdict::Unclear { more: more(interval, now.samples.len().min(then.samples.len()), threshold) },
     };
     let (low, high) = interval.unzip();
     Comparison { ratio: Some(ratio), low, high, p: Some(p), verdict, ..unknown(verdict) }
@@ -186,9 +194,9 @@ fn judge(now: &Outcome, then: Option<&Outcome>) -> Comparison {
 
 /// Runs that are missing from `n` of each until the interval is as narrow as the threshold: its width goes with the square root of their
 /// number. Four of each are the fewest of which the test rejects anything.
-fn more(interval: Option<(f64, f64)>, n: usize) -> usize {
+fn more(interval: Option<(f64, f64)>, n: usize, threshold: f64) -> usize {
     let Some((low, high)) = interval else { return 4usize.saturating_sub(n).max(1) };
-    let narrow = -(1.0 - THRESHOLD).ln();
+    let narrow = -(1.0 - threshold).ln();
     let needed = n as f64 * ((high / low).ln() / 2.0 / narrow).powi(2);
     (needed.ceil() as usize).saturating_sub(n).max(1)
 }

@@ -4,6 +4,7 @@
 //! run, since on shared machines it changes by a factor of two from one minute to the next.
 
 mod baseline;
+mod budgets;
 mod cost;
 mod kl;
 mod load;
@@ -17,16 +18,17 @@ mod stats;
 mod trace;
 
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
+pub use budgets::{Budgets, Spent};
 pub use cost::{Cost, Work};
 pub use kl::{Kl, Rounding, TEXT, kl};
 pub use load::{Batching, LoadReport, Workload, load};
 pub use noise::{Noise, Snapshot};
 pub use peer::{Peer, PeerKind, PeerOptions};
 pub use power::{Energy, temperature};
-pub use report::{Against, BenchReport, Description, Limits, Machine, Outcome, Versus};
+pub use report::{Against, BenchReport, Description, FOREIGN, Limits, Machine, Outcome, Versus};
 pub use run::{Run, Sample, Samples, Subject, Trine, measure};
 pub use spread::Spread;
-pub use stats::{Interval, Shift, median_interval, shift};
+pub use stats::{Interval, Shift, median_interval, shift, signed_rank};
 pub use trace::{RequestRecord, write_requests};
 
 use serde::{Deserialize, Serialize};
@@ -102,6 +104,9 @@ pub enum Error {
     /// A file that is no report of a bench.
     #[error("{path}: expected a report of `trine bench`: {problem}")]
     NotAReport { path: String, problem: String },
+    /// A file of budgets that cannot be used.
+    #[error("{path}: expected budgets of `trine bench`: {problem}")]
+    NotBudgets { path: String, problem: String },
     /// A baseline of something else.
     #[error("{path}: the baseline is of another {what}: expected {expected}, found {found}")]
     Another { path: String, what: &'static str, expected: String, found: String },

@@ -94,7 +94,7 @@ mod tests {
         };
         assert_eq!(at("700000\n").since(&at("200000\n")), 0.5);
         // It begins again.
-        assert_eq!(at("100000\n").since(&at("900000\n")), 0.2);
+        assert_eq!(at("100000\n").since(&at("850000\n")), 0.25);
         put("hwmon/hwmon0/name", "k10temp\n");
         put("hwmon/hwmon0/temp1_input", "61250\n");
         put("hwmon/hwmon1/name", "nvme\n");

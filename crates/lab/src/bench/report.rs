@@ -1,6 +1,6 @@
 //! What a bench found, as it is printed, kept and compared.
 
-use super::{Cost, Interval, Kl, Sample, Samples, Spread, Test, median_interval};
+use super::{Cost, Interval, Kl, Sample, Samples, Spread, Test, median_interval, signed_rank};
 use serde::{Deserialize, Serialize};
 use trine_backend::ActivationPrecision;
 
@@ -189,14 +189,23 @@ pub struct Versus {
     /// The least that it may be.
     pub low: f64,
     pub high: f64,
-    /// Trine's speed over the peer's: the median over pairs of neighbouring runs.
-    pub ratio: f64,
+    /// Trine's speed over the peer's: the median over pairs of neighbouring runs; null where other processes took too much of the machine.
+    pub ratio: Option<f64>,
     /// The least that the ratio may be.
-    pub ratio_low: f64,
-    pub ratio_high: f64,
+    pub ratio_low: Option<f64>,
+    pub ratio_high: Option<f64>,
     /// How sure both intervals are.
     pub confidence: f64,
+    /// Probability of such pairs or of more different ones when both are equally fast (Wilcoxon's signed-rank test).
+    #[serde(default)]
+    pub p: Option<f64>,
+    /// Median share of CPU time that the host and other processes took during Trine's runs.
+    #[serde(default)]
+    pub foreign: Option<f64>,
 }
+
+/// The share of all CPU time that others may take before a ratio says nothing: programs that wait at barriers lose more than their share.
+pub const FOREIGN: f64 = 0.1;
 
 /// Tokens per second of each run.
 fn speeds(tokens: usize, samples: &[Sample]) -> Vec<f64> {
@@ -273,21 +282,27 @@ impl Outcome {
 }
 
 impl Versus {
-    /// What the runs of a test by a peer say beside Trine's; `None` without runs.
-    pub fn of(test: Test, ours: &Samples, theirs: &Samples) -> Option<Versus> {
+    /// What the runs of a test by a peer say beside Trine's; `None` without runs. There is no ratio where others took more than `foreign` of the
+    /// CPUs, such as [`FOREIGN`].
+    pub fn of(test: Test, ours: &Samples, theirs: &Samples, foreign: f64) -> Option<Versus> {
         let speed = median_interval(&speeds(test.total(), &theirs.kept))?;
         let ratios: Vec<f64> =
             ours.kept.iter().zip(&theirs.kept).map(|(ours, theirs)| theirs.seconds / ours.seconds).collect();
         let ratio = median_interval(&ratios)?;
+        let took = median(ours.kept.iter().map(|sample| sample.noise.map(|noise| noise.steal + noise.others)));
+        let quiet = took.is_none_or(|took| took <= foreign);
+        let known = |x: f64| quiet.then_some(x);
         Some(Versus {
             test: test.to_string(),
             tokens_per_second: speed.median,
             low: speed.low,
             high: speed.high,
-            ratio: ratio.median,
-            ratio_low: ratio.low,
-            ratio_high: ratio.high,
+            ratio: known(ratio.median),
+            ratio_low: known(ratio.low),
+            ratio_high: known(ratio.high),
             confidence: ratio.confidence,
+            p: signed_rank(&ratios).filter(|_| quiet),
+            foreign: took,
         })
     }
 }

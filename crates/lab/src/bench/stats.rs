@@ -96,6 +96,34 @@ fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     chances.iter().enumerate().filter(as_far).map(|(_, chance)| chance).sum::<f64>().min(1.0)
 }
 
+/// The two-sided probability of such quotients of pairs, or of some that are further from 1, when both of a pair have the same distribution: the
+/// signed-rank test of Wilcoxon 1945 on logarithms, exact, ties included. Quotients of 1 tell nothing; `None` without others.
+pub fn signed_rank(quotients: &[f64]) -> Option<f64> {
+    let mut logs: Vec<f64> = quotients.iter().map(|quotient| quotient.ln()).filter(|log| *log != 0.0).collect();
+    logs.sort_unstable_by(|a, b| a.abs().total_cmp(&b.abs()));
+    // Doubled, so that shared ranks are whole numbers.
+    let rank = |log: &f64| {
+        let first = logs.partition_point(|other| other.abs() < log.abs());
+        let last = logs.partition_point(|other| other.abs() <= log.abs());
+        first + last + 1
+    };
+    let ranks: Vec<usize> = logs.iter().map(rank).collect();
+    let positive: usize = logs.iter().zip(&ranks).filter(|(log, _)| **log > 0.0).map(|(_, rank)| rank).sum();
+    // The probability of each sum of positive ranks, when every sign is a toss.
+    let mut chances = vec![1.0];
+    for &rank in &ranks {
+        let mut next = vec![0.0; chances.len() + rank];
+        for (sum, chance) in chances.iter().enumerate() {
+            next[sum] += 0.5 * chance;
+            next[sum + rank] += 0.5 * chance;
+        }
+        chances = next;
+    }
+    let below: f64 = chances[..=positive].iter().sum();
+    let above: f64 = chances[positive..].iter().sum();
+    (!logs.is_empty()).then_some((2.0 * below.min(above)).min(1.0))
+}
+
 /// The probability of each sum of `n` of these whole numbers, drawn without putting back.
 fn rank_sums(ranks: &[f64], n: usize) -> Vec<f64> {
     let most = ranks.iter().sum::<f64>() as usize;
@@ -159,6 +187,35 @@ mod tests {
             assert!(close(mann_whitney(a, b), *p), "{a:?} {b:?}: {}", mann_whitney(a, b));
             assert!(close(mann_whitney(b, a), *p), "{b:?} {a:?}");
         }
+    }
+
+    /// By all ways to give signs to the same magnitudes.
+    #[test]
+    fn the_test_of_wilcoxon_is_exact() {
+        let cases: &[&[f64]] = &[
+            &[1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
+            &[1.1, 0.95, 1.3, 0.8, 1.02, 1.6, 1.25],
+            &[2.0, 2.0, 0.5, 4.0, 4.0, 8.0, 1.0],
+        ];
+        for quotients in cases {
+            let logs: Vec<f64> = quotients.iter().map(|x| x.ln()).filter(|log| *log != 0.0).collect();
+            let rank = |log: f64| {
+                let less = logs.iter().filter(|other| other.abs() < log.abs() - 1e-12).count();
+                let same = logs.iter().filter(|other| (other.abs() - log.abs()).abs() < 1e-12).count();
+                less as f64 + (same as f64 + 1.0) / 2.0
+            };
+            let sum = |signs: usize| -> f64 {
+                logs.iter().enumerate().filter(|(i, _)| signs >> i & 1 == 1).map(|(_, &log)| rank(log)).sum()
+            };
+            let own = (0..logs.len()).filter(|&i| logs[i] > 0.0).fold(0, |signs, i| signs | 1 << i);
+            let all = 1usize << logs.len();
+            let share =
+                |holds: &dyn Fn(f64) -> bool| (0..all).filter(|&signs| holds(sum(signs))).count() as f64 / all as f64;
+            let expected = (2.0 * share(&|w| w <= sum(own)).min(share(&|w| w >= sum(own)))).min(1.0);
+            assert!(close(signed_rank(quotients).unwrap(), expected), "{quotients:?}");
+        }
+        assert!(close(signed_rank(&[1.1; 6]).unwrap(), 2.0 / 64.0));
+        assert_eq!((signed_rank(&[]), signed_rank(&[1.0])), (None, None));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{Format, Layout, bounded, f16_at, inverse, iq4, to_f16};
 const BLOCK: usize = 256;
 
 /// What a block says; `d` is elsewhere.
-struct Codes {
+pub(super) struct Codes {
     /// Of each 16 weights.
     scales: [f32; 16],
     /// Whether the levels of each 16 weights are moved.
@@ -28,7 +28,7 @@ struct Codes {
 }
 
 /// How a format stores its codes.
-trait Kind {
+pub(super) trait Kind {
     /// Bytes before the blocks of a row, which are `d`; 0 if each block has its own.
     const HEAD: usize = 0;
     /// Ascending.
@@ -95,7 +95,8 @@ fn decode<K: Kind, const BYTES: usize>(row: &[u8], _tail: &[u8], out: &mut [f32]
 }
 
 /// For each part, the table and the scale that fit best, rounded, and the codes for the rounded ones.
-fn encode<K: Kind, const BYTES: usize>(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+#[inline(always)]
+pub(super) fn encode<K: Kind, const BYTES: usize>(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     let (head, blocks) = out.split_at_mut(K::HEAD);
     let fits: Vec<Fits> =
         weights.chunks(BLOCK).enumerate().map(|(n, block)| fit::<K>(block, importance, n * BLOCK)).collect();
@@ -134,6 +135,7 @@ struct Fits {
     moved: u16,
 }
 
+#[inline(always)]
 fn fit<K: Kind>(block: &[f32], importance: Option<&[f32]>, at: usize) -> Fits {
     let mut levels = [K::LEVELS.to_vec(), K::LEVELS.to_vec()];
     levels[1].iter_mut().for_each(|level| *level += K::MOVE);
@@ -188,7 +190,7 @@ fn put_halves(codes: &[u8; BLOCK], out: &mut [u8]) {
     (0..BLOCK).for_each(|i| out[i / 64 * 32 + i % 32] |= (codes[i] & 15) << (i % 64 / 32 * 4));
 }
 
-struct Iq2K;
+pub(super) struct Iq2K;
 impl Kind for Iq2K {
     const LEVELS: &[f32] = &[-31.0, -13.0, 1.0, 17.0];
     const MOVE: f32 = 5.0;
@@ -207,7 +209,7 @@ impl Kind for Iq2K {
     }
 }
 
-struct Iq3K;
+pub(super) struct Iq3K;
 impl Kind for Iq3K {
     const LEVELS: &[f32] = &[-63.0, -40.0, -23.0, -10.0, 1.0, 13.0, 28.0, 47.0];
     const MOVE: f32 = 4.0;
@@ -255,7 +257,7 @@ fn put_halves4(codes: &[u8; BLOCK], out: &mut [u8]) {
     (0..BLOCK).for_each(|i| out[i / 32 * 16 + i % 16] |= codes[i] << (i % 32 / 16 * 4));
 }
 
-struct Iq4K;
+pub(super) struct Iq4K;
 impl Kind for Iq4K {
     const LEVELS: &[f32] = &iq4::FLOATS;
     const MOVE: f32 = 4.0;
@@ -269,7 +271,7 @@ impl Kind for Iq4K {
     }
 }
 
-struct Iq5K;
+pub(super) struct Iq5K;
 impl Kind for Iq5K {
     #[rustfmt::skip]
     const LEVELS: &[f32] = &[
@@ -303,7 +305,7 @@ const LEVELS6: [f32; 64] = {
     levels
 };
 
-struct Iq6K;
+pub(super) struct Iq6K;
 impl Kind for Iq6K {
     const LEVELS: &[f32] = &LEVELS6;
     const MOVE: f32 = 1.0;

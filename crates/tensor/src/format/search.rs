@@ -158,12 +158,22 @@ impl<const N: usize> Parts<N> {
                 let end = end * (1.0 + 0.02 * step as f32);
                 let (mut wq, mut qq) = ([0.0; LANES], [0.0; LANES]);
                 for n in 0..N {
+                    let (mut w, mut x) = ([0.0; LANES], [0.0; LANES]);
                     for lane in 0..LANES {
-                        let w = self.weights[n][lane] * inverses[lane];
-                        let q = nearest(w * end, levels).1;
-                        let iq = self.counts[n][lane] * q;
-                        wq[lane] += iq * w;
-                        qq[lane] += iq * q;
+                        w[lane] = self.weights[n][lane] * inverses[lane];
+                        x[lane] = w[lane] * end;
+                    }
+                    // What `nearest` finds, of all parts at once.
+                    let mut q = [levels[0]; LANES];
+                    for pair in levels.windows(2) {
+                        for lane in 0..LANES {
+                            q[lane] = if 2.0 * x[lane] > pair[0] + pair[1] { pair[1] } else { q[lane] };
+                        }
+                    }
+                    for lane in 0..LANES {
+                        let iq = self.counts[n][lane] * q[lane];
+                        wq[lane] += iq * w[lane];
+                        qq[lane] += iq * q[lane];
                     }
                 }
                 best.update(&wq, &qq);

@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod batching;
+mod history;
 mod model;
 mod quantize;
 mod scaling;
@@ -59,6 +60,7 @@ enum Part {
     Batching(batching::Batching),
     Bandwidth(bandwidth::Bandwidth),
     Quantize(quantize::Quantize),
+    History(history::History),
 }
 
 impl Bench {
@@ -71,6 +73,7 @@ impl Bench {
             Some(Part::Batching(part)) => part.run(),
             Some(Part::Bandwidth(part)) => part.run(),
             Some(Part::Quantize(part)) => part.run(),
+            Some(Part::History(part)) => part.run(),
         }
     }
 }

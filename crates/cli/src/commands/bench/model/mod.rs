@@ -24,8 +24,8 @@ use trine_backend::{ActivationPrecision, CacheType};
 use trine_engine::EngineOptions;
 use trine_kernels::limits::{Meter, Pages, Peaks, peaks};
 use trine_lab::bench::{
-    self, Against, BenchReport, Cost, Description, Kind, Limits, Outcome, Peer, PeerKind, PeerOptions, Rounding,
-    Subject, Test, Verdict, Versus, Workload,
+    self, Against, BenchReport, Budgets, Cost, Description, FOREIGN, Kind, Limits, Outcome, Peer, PeerKind,
+    PeerOptions, Rounding, Samples, Subject, Test, Verdict, Versus, Workload,
 };
 use trine_lab::crossval::{PYTHON, Source};
 use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
@@ -38,7 +38,19 @@ use trine_tensor::{File, OpenOptions, memory};
     trine bench model --shape 1.1b --output md")]
 pub struct Model {
     /// Model: a GGUF or safetensors file, or its folder [default: built-in]
+    #[arg(conflicts_with = "a")]
     model: Option<PathBuf>,
+    /// Model, as without the name of the option
+    #[arg(long, value_name = "MODEL", requires = "b", conflicts_with = "shape", hide_short_help = true)]
+    a: Option<PathBuf>,
+    /// Another model, whose runs alternate with those of the first
+    ///
+    /// Both are loaded with the same options. The ratio of their speeds is the median over pairs of neighbouring runs.
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["against", "load", "profile", "write_model"])]
+    b: Option<PathBuf>,
+    /// Print ratios although others took more than 10 % of the CPUs
+    #[arg(long, hide_short_help = true)]
+    under_load: bool,
     /// Synthetic model of this shape: 2b4t, 1.1b, 7b, ...
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
@@ -116,6 +128,12 @@ pub struct Model {
     /// Compare with saved results
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Check limits of speed, memory and time, and take the thresholds of regressions from a file
+    ///
+    /// TOML: threshold, load_seconds, first_token_seconds, peak_memory_bytes, and for a test as [tests.tg64] threshold, tokens_per_second, p95_ms and
+    /// p99_ms. The exit status is 4 if a limit is not kept, and 6 if that is not known.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["load", "write_model"])]
+    budgets: Option<PathBuf>,
     /// Append the results to trine/bench.jsonl in the user's data folder
     #[arg(long, hide_short_help = true)]
     record: bool,
@@ -172,6 +190,7 @@ impl Model {
             return self.run_load(workload, &self.path(synthetic, &stop)?, synthetic, &stop);
         }
         let tests = self.tests()?;
+        let budgets = self.budgets.as_deref().map(Budgets::read).transpose()?.unwrap_or_default();
         let then = self.baseline.as_deref().map(bench::read).transpose()?;
         if let (Some(then), Some(path)) = (&then, &self.baseline) {
             bench::expect(then, &tests, path)?;
@@ -189,22 +208,24 @@ impl Model {
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
         let report = self.measure(&path, synthetic, &tests, &stop, recorder)?;
         let comparisons = match (&then, &self.baseline) {
-            (Some(then), Some(path)) => Some(bench::compare(&report, then, path)?),
+            (Some(then), Some(path)) => Some(bench::compare(&report, then, path, &budgets)?),
             _ => None,
         };
+        let spent = self.budgets.as_deref().map(|path| budgets.check(&report, path)).transpose()?;
         let mut out = std::io::stdout().lock();
         let line = serde_json::to_string(&report)?;
         match self.report.format() {
             ReportFormat::Json => {
                 let mut json = serde_json::to_value(&report)?;
                 json["baseline"] = serde_json::to_value(&comparisons)?;
+                json["budgets"] = serde_json::to_value(&spent)?;
                 writeln!(out, "{json}")?;
             }
             ReportFormat::Csv => {
                 let rows = report.results.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
                 writeln!(out, "{}", table::csv(&rows))?;
             }
-            form => print::report(&report, comparisons.as_deref(), form, &mut out)?,
+            form => print::report(&report, comparisons.as_deref(), spent.as_deref(), form, &mut out)?,
         }
         if let Some(save) = save {
             save.write(|out| writeln!(out, "{line}"))?;
@@ -217,17 +238,23 @@ impl Model {
             profile.finish(false)?;
         }
         let verdicts: Vec<Verdict> = comparisons.iter().flatten().map(|comparison| comparison.verdict).collect();
-        Ok(match verdicts {
-            verdicts if verdicts.contains(&Verdict::Regression) => Exit::Regression,
-            verdicts if verdicts.iter().any(|verdict| verdict.is_open()) => Exit::CannotTell,
-            _ => Exit::Done,
+        let kept: Vec<Option<bool>> = spent.iter().flatten().map(|spent| spent.kept).collect();
+        Ok(if verdicts.contains(&Verdict::Regression) || kept.contains(&Some(false)) {
+            Exit::Regression
+        } else if verdicts.iter().any(|verdict| verdict.is_open()) || kept.contains(&None) {
+            Exit::CannotTell
+        } else {
+            Exit::Done
         })
     }
 
     /// The model's file. That of a synthetic model is written if it is not there.
     fn path(&self, synthetic: Option<(&'static Shape, Mixture)>, stop: &AtomicBool) -> Result<PathBuf> {
         let path = match synthetic {
-            None => self.model.clone().map_or_else(|| crate::load::unnamed("", false), Ok)?,
+            None => {
+                let named = self.model.clone().or_else(|| self.a.clone());
+                named.map_or_else(|| crate::load::unnamed("", false), Ok)?
+            }
             Some((shape, mixture)) => {
                 let path = cached(shape, mixture);
                 if !path.exists() {
@@ -284,6 +311,20 @@ impl Model {
         Ok(tests)
     }
 
+    /// Loads the model of `--b`.
+    fn other(&self, path: &Path, engine: &EngineOptions, stop: &Arc<AtomicBool>) -> Result<Other> {
+        let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let mut options = self.machine.options();
+        options.stop = Some(stop.clone());
+        let start = Instant::now();
+        let mut runner = options.load(path, &mut |_| flow())?.into_parts().0;
+        let load_seconds = start.elapsed().as_secs_f64();
+        let mut trine = bench::Trine::new(&mut *runner, &[], engine, &flow)?;
+        trine.first_token()?;
+        trine.release();
+        Ok(Other { runner, load_seconds, first_token_seconds: start.elapsed().as_secs_f64() })
+    }
+
     /// Loads the model and runs the tests.
     fn measure(
         &self,
@@ -321,11 +362,15 @@ impl Model {
             kind => kind,
         });
         let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
+        let mut other = self.b.as_deref().map(|path| self.other(path, &engine, stop)).transpose()?;
         let mut trine = bench::Trine::new(&mut *runner, tests, &engine, &flow)?;
+        let second = other.as_mut().map(|other| bench::Trine::new(&mut *other.runner, tests, &engine, &flow));
+        let mut second = second.transpose()?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);
         for _ in 0..self.warmup {
             for &test in tests {
                 trine.run(test)?;
+                second.as_mut().map(|second| second.run(test)).transpose()?;
                 bar.inc(1);
             }
         }
@@ -358,6 +403,7 @@ impl Model {
         };
         let mut subjects: Vec<&mut dyn Subject> = vec![&mut trine];
         subjects.extend(peer.as_mut().map(|peer| peer as &mut dyn Subject));
+        subjects.extend(second.as_mut().map(|second| second as &mut dyn Subject));
         let bar = self::bar("measuring", 0);
         let mut samples =
             bench::measure(&mut subjects, tests, self.repetitions as usize, &mut bandwidth, &mut |done, total| {
@@ -368,6 +414,7 @@ impl Model {
         recorder.inspect(|recorder| recorder.stop());
         let temperature = bench::temperature();
         trine.release();
+        second.into_iter().for_each(bench::Trine::release);
         bar.finish_and_clear();
         // What disturbed one of the two measurements need not have disturbed the runs.
         let [one, batch] = {
@@ -415,12 +462,25 @@ impl Model {
         let cost = Cost::of(&file, &*runner, &engine, activations);
         let theirs = samples.drain(1..).next();
         let ours = samples.swap_remove(0);
-        let against = peer.zip(theirs).map(|(peer, theirs)| Against {
-            peer: peer.name().to_owned(),
-            version: peer.version.clone(),
-            load_seconds: peer.load_seconds,
-            first_token_seconds: peer.first_token_seconds,
-            results: (0..tests.len()).filter_map(|i| Versus::of(tests[i], &ours[i], &theirs[i])).collect(),
+        let foreign = if self.under_load { f64::INFINITY } else { FOREIGN };
+        let versus = |theirs: &[Samples]| {
+            (0..tests.len()).filter_map(|i| Versus::of(tests[i], &ours[i], &theirs[i], foreign)).collect()
+        };
+        let against = theirs.map(|theirs| match (&peer, &other) {
+            (Some(peer), _) => Against {
+                peer: peer.name().to_owned(),
+                version: peer.version.clone(),
+                load_seconds: peer.load_seconds,
+                first_token_seconds: peer.first_token_seconds,
+                results: versus(&theirs),
+            },
+            (None, other) => Against {
+                peer: self.b.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+                version: None,
+                load_seconds: other.as_ref().map(|other| other.load_seconds),
+                first_token_seconds: other.as_ref().map(|other| other.first_token_seconds),
+                results: versus(&theirs),
+            },
         });
         let outcome = |(&test, samples): (&Test, _)| {
             let threads = if test.is_batch() { threads_batch } else { threads };
@@ -449,6 +509,13 @@ impl Model {
             against,
         })
     }
+}
+
+/// The model of `--b`.
+struct Other {
+    runner: Box<dyn trine_model::Runner>,
+    load_seconds: f64,
+    first_token_seconds: f64,
 }
 
 fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, Mixture)>) -> Description {
@@ -498,12 +565,16 @@ fn write(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Res
     Ok(Exit::Done)
 }
 
+/// The file of this machine's record.
+pub fn record_path() -> Result<PathBuf> {
+    Ok(dirs::data_dir().context("expected a data folder of the user, found none")?.join("trine").join("bench.jsonl"))
+}
+
 /// Appends a line to this machine's record.
 fn record(line: &str) -> Result<PathBuf> {
-    let folder = dirs::data_dir().context("expected a data folder of the user, found none")?.join("trine");
-    let path = folder.join("bench.jsonl");
+    let path = record_path()?;
     let append = || {
-        std::fs::create_dir_all(&folder)?;
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
         file.write_all(format!("{line}\n").as_bytes())
     };

@@ -4,7 +4,7 @@ use crate::report::ReportFormat;
 use crate::table::Facts;
 use crate::units;
 use std::io::{self, Write};
-use trine_lab::bench::{Against, BenchReport, Comparison, Kl, THRESHOLD, Verdict};
+use trine_lab::bench::{Against, BenchReport, Comparison, Kl, Spent, Verdict};
 
 /// What the columns are.
 const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a test reads and multiplies;\n\
@@ -21,6 +21,7 @@ const BEYOND: &str =
 pub fn report(
     report: &BenchReport,
     baseline: Option<&[Comparison]>,
+    budgets: Option<&[Spent]>,
     form: ReportFormat,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -112,6 +113,16 @@ pub fn report(
     for comparison in baseline.into_iter().flatten() {
         writeln!(out, "{}", verdict(comparison, report))?;
     }
+    for spent in budgets.into_iter().flatten() {
+        let test = spent.test.as_ref().map(|test| format!("{test}: ")).unwrap_or_default();
+        let found = spent.found.map_or("unknown".to_owned(), units::measured);
+        let says = match spent.kept {
+            Some(true) => "within the budget",
+            Some(false) => "beyond the budget",
+            None => "cannot tell",
+        };
+        writeln!(out, "{test}{} {found}, limit {}: {says}", spent.what, units::measured(spent.limit))?;
+    }
     Ok(())
 }
 
@@ -120,17 +131,29 @@ fn against(found: &Against, form: ReportFormat, out: &mut impl Write) -> io::Res
     let load = found.load_seconds.map(|seconds| format!(", loaded in {seconds:.2} s")).unwrap_or_default();
     let first = found.first_token_seconds.map(|seconds| format!(", first token at {seconds:.2} s")).unwrap_or_default();
     writeln!(out, "\nagainst {}{version}{load}{first}", found.peer)?;
-    let mut rows = vec![["test", "tokens/s", "95 %", "Trine is", "95 %"].map(str::to_owned)];
+    let mut rows = vec![["test", "tokens/s", "95 %", "first is", "95 %", "p"].map(str::to_owned)];
     rows.extend(found.results.iter().map(|versus| {
+        let between = versus.ratio_low.zip(versus.ratio_high);
         [
             versus.test.clone(),
             units::measured(versus.tokens_per_second),
             units::between(versus.low, versus.high, versus.confidence),
-            format!("{}x as fast", units::measured(versus.ratio)),
-            units::between(versus.ratio_low, versus.ratio_high, versus.confidence),
+            versus.ratio.map_or("not told".to_owned(), |ratio| format!("{}x as fast", units::measured(ratio))),
+            between.map_or(String::new(), |(low, high)| units::between(low, high, versus.confidence)),
+            versus.p.map_or(String::new(), |p| format!("{p:.3}")),
         ]
     }));
-    writeln!(out, "{}", form.table(&rows, 1))
+    writeln!(out, "{}", form.table(&rows, 1))?;
+    writeln!(out, "p: probability of such pairs when both are equally fast (Wilcoxon)")?;
+    for versus in found.results.iter().filter(|versus| versus.ratio.is_none()) {
+        let share = versus.foreign.map_or(0.0, |share| 100.0 * share);
+        writeln!(
+            out,
+            "{}: others took {share:.0} % of the CPUs: a ratio would say nothing; measure again, or add --under-load",
+            versus.test
+        )?;
+    }
+    Ok(())
 }
 
 /// How runs and passes vary, and what a token costs.
@@ -180,7 +203,7 @@ fn verdict(comparison: &Comparison, report: &BenchReport) -> String {
         Verdict::NoDifference => "no difference found".to_owned(),
         Verdict::NotInBaseline => "not in the baseline".to_owned(),
         Verdict::Unclear { more } => {
-            let (limit, more) = (THRESHOLD * 100.0, units::plural(more as u64, "more run"));
+            let (limit, more) = (comparison.threshold * 100.0, units::plural(more as u64, "more run"));
             let samples = units::plural(samples as u64, "run");
             format!("cannot tell {limit:.0} % apart with {samples}: needs {more}")
         }
