@@ -1,7 +1,7 @@
 use crate::{Problem, Served};
 use serde_json::Value;
-use std::time::Duration;
-use trine_engine::{PrefixCache, Prompt, Request, Sampling, Scheduling};
+use std::time::{Duration, Instant};
+use trine_engine::{Error, PrefixCache, Prompt, Request, Sampling, Scheduling};
 use trine_grammar::Constraint;
 
 /// What a body asks for.
@@ -22,12 +22,16 @@ impl Ask {
     /// A request of the engine for each prompt. Compiles the constraint, which may take a while.
     ///
     /// # Errors
-    /// When the constraint is invalid or not supported.
+    /// When the constraint is invalid or not supported, or the time of the request is over once it is compiled.
     pub fn requests(&self, served: &Served) -> Result<Vec<Request>, Problem> {
+        let begun = Instant::now();
         let grammar = self.constraint.as_ref().map(|(field, constraint)| {
             served.grammars.compile(constraint).map_err(|error| Problem::field(field, error))
         });
-        let grammar = grammar.transpose()?;
+        let (grammar, took) = (grammar.transpose()?, begun.elapsed());
+        if let Some(timeout) = self.scheduling.timeout.filter(|&timeout| grammar.is_some() && took > timeout) {
+            return Err(Error::Timeout { took, timeout }.into());
+        }
         let request = |prompt: &Vec<u32>| Request {
             prompt: Prompt::Tokens(prompt.clone()),
             sampling: self.sampling.clone(),

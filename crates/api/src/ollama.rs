@@ -142,7 +142,7 @@ fn load(served: &Shared, stream: bool, chat: bool) -> (Ask, Box<dyn Writer>) {
 
 /// An answer that is no chat: it has no parts.
 fn plain() -> Turn {
-    Turn::new(ChatFormat::of("").parser(&[], false), CallIds::Usual)
+    Turn::new(ChatFormat::of("").parser(&[], false), CallIds::Usual, false)
 }
 
 /// Reads a body of `/api/chat`.
@@ -336,7 +336,7 @@ impl Writer for OllamaWriter {
                 vec![Event::new(&self.line(deltas, false))]
             }
             Update::Finished { text, finish_reason, usage, timing } => {
-                let deltas = self.turn.rest(&text);
+                let deltas = self.turn.rest(&text, &finish_reason);
                 self.ended(&finish_reason, usage, timing);
                 vec![Event::new(&self.last(deltas))]
             }

@@ -2,10 +2,13 @@
 
 mod common;
 
-use common::{fields, message, served, templates};
+use common::{fields, message, served, templates, with};
 use serde_json::{Value, json};
+use std::time::Duration;
 use trine_api::openai::Shared;
-use trine_api::{apply_template, ollama, openai};
+use trine_api::{ProblemKind, anthropic, apply_template, ollama, openai};
+use trine_engine::{Choice, FinishReason, Timing, Token, Update, Usage};
+use trine_grammar::{Constraint, Thinking};
 use trine_text::{ChatFormat, DecodeStream};
 
 /// The template of this name.
@@ -189,4 +192,109 @@ fn thoughts_alone_come_back() {
         {"role": "user", "content": "Well?"},
     ]});
     assert!(prompt(&served, &body).contains("[THINK]hm[/THINK]Hello."));
+}
+
+#[test]
+fn an_answer_that_is_not_to_think_has_no_thinking_in_its_form() {
+    let form = json!({"structured_outputs": {"choice": ["yes", "no"]}});
+    let function = json!({"name": "now", "parameters": {"type": "object", "properties": {}}});
+    let tools = json!({"tools": [{"type": "function", "function": function}], "tool_choice": "required"});
+    let thinking = |ask: trine_api::Ask| match ask.constraint {
+        Some((_, Constraint::Chat(chat))) => chat.thinking,
+        other => panic!("{other:?}"),
+    };
+    let [mut off, mut begun] = [0, 0];
+    for (name, source) in templates() {
+        let format = ChatFormat::of(&source);
+        if format.reasoning.is_none() || format.tools.is_err() {
+            continue;
+        }
+        let served = served(&source);
+        let body = json!({"messages": [{"role": "user", "content": "x"}]});
+        for (more, chosen) in [
+            (json!({}), true),
+            (json!({"reasoning_effort": "low"}), true),
+            (json!({"reasoning_effort": "none"}), false),
+            (json!({"chat_template_kwargs": {"enable_thinking": false}}), false),
+        ] {
+            for form in [&form, &tools] {
+                let (ask, _) = openai::chat(fields(&with(&with(&body, &more), form)), &served, "1")
+                    .unwrap_or_else(|problem| panic!("{name}: {problem:?}"));
+                match thinking(ask) {
+                    Thinking::Begun => begun += 1,
+                    Thinking::Auto => assert!(chosen, "{name}: {more}"),
+                    Thinking::Off => {
+                        assert!(!chosen, "{name}: {more}");
+                        off += 1;
+                    }
+                }
+            }
+        }
+        let ollama = with(&body, &json!({"think": false, "format": "json"}));
+        let ask = ollama::chat(fields(&ollama), &served, "1").unwrap_or_else(|problem| panic!("{name}: {problem:?}")).0;
+        assert_ne!(thinking(ask), Thinking::Auto, "{name}");
+        let tool = json!({"name": "now", "input_schema": {"type": "object", "properties": {}}});
+        let more = json!({
+            "max_tokens": 9, "thinking": {"type": "disabled"}, "tools": [tool], "tool_choice": {"type": "any"},
+        });
+        let ask = anthropic::messages(fields(&with(&body, &more)), &served, "1")
+            .unwrap_or_else(|problem| panic!("{name}: {problem:?}"))
+            .0;
+        assert_ne!(thinking(ask), Thinking::Auto, "{name}");
+    }
+    assert!(off == 0 && begun == 0 || off > 40 && begun > 20, "{off}, {begun}");
+}
+
+#[test]
+fn half_a_marker_is_no_content_of_an_answer_that_was_cut() {
+    let served = common::served("{{ messages[0].content }}<think></think>");
+    let body = json!({"messages": [{"role": "user", "content": "x"}]});
+    let form = json!({"structured_outputs": {"regex": "<t[a-z]"}});
+    let content = |body: &Value, stream: bool, texts: &[&str], finish_reason: FinishReason| {
+        let mut body = body.clone();
+        body["stream"] = stream.into();
+        let (_, mut writer) = openai::chat(fields(&body), &served, "1").unwrap();
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: texts.len() };
+        let timing = Timing { submitted: Duration::ZERO, started: None, first_token: None, finished: Duration::ZERO };
+        let token =
+            |text: &&str| Update::Token(Token { id: 5, text: (*text).to_owned(), logprob: None, top: Vec::new() });
+        let mut updates: Vec<Update> = texts.iter().map(token).collect();
+        updates.push(Update::Finished { text: String::new(), finish_reason, usage, timing });
+        if stream {
+            let events = updates.into_iter().flat_map(|update| writer.update(0, update));
+            let texts = events.map(|event| {
+                let chunk: Value = serde_json::from_str(&event.data).unwrap();
+                chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned()
+            });
+            return texts.collect::<String>();
+        }
+        let mut choice = Choice::new(0);
+        updates.into_iter().for_each(|update| choice.update(update));
+        let whole = writer.whole(vec![choice]);
+        whole["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+    };
+    let formed = with(&body, &form);
+    for stream in [false, true] {
+        for texts in [&["   ", "<", "think"][..], &["<t"], &["\n\n"]] {
+            assert_eq!(content(&formed, stream, texts, FinishReason::MaxTokens), "", "{texts:?}");
+        }
+        let whole = ["<th"];
+        assert_eq!(content(&formed, stream, &whole, FinishReason::EndToken), "<th");
+        assert_eq!(content(&formed, stream, &["<think>a</think>", "\n\n", "<te"], FinishReason::EndToken), "<te");
+        // Without a form it may be any text.
+        assert_eq!(content(&body, stream, &whole, FinishReason::MaxTokens), "<th");
+    }
+}
+
+#[test]
+fn the_time_of_a_request_may_be_over_when_its_form_is_compiled() {
+    let served = common::plain();
+    let ask = |timeout: f64| {
+        let form = json!({"structured_outputs": {"regex": "[ab]{3}"}, "timeout": timeout});
+        let body = with(&json!({"messages": [{"role": "user", "content": "x"}]}), &form);
+        openai::chat(fields(&body), &served, "1").unwrap().0
+    };
+    let problem = ask(1e-9).requests(&served).err().unwrap();
+    assert_eq!((problem.kind, problem.param.as_deref()), (ProblemKind::Timeout, None), "{problem:?}");
+    assert!(ask(600.0).requests(&served).is_ok());
 }

@@ -39,7 +39,7 @@ mod regex;
 mod schema;
 mod vocabulary;
 
-pub use chat::{Chat, ToolChoice};
+pub use chat::{Chat, Thinking, ToolChoice};
 pub use constraint::Constraint;
 pub use error::Error;
 pub use grammar::Grammar;

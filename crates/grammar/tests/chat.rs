@@ -8,7 +8,7 @@ use common::{Tokens, shared};
 use conversations::{Answer, answers, files, functions, usual};
 use serde_json::{Value, json};
 use std::path::Path;
-use trine_grammar::{Chat, Constraint, Grammar, ToolChoice};
+use trine_grammar::{Chat, Constraint, Grammar, Thinking, ToolChoice};
 use trine_text::{BpeOptions, ChatFormat, Delta, Tokenizer, Tool};
 
 /// Markers that are control tokens in the vocabularies of their families.
@@ -132,7 +132,7 @@ fn chat(answer: &Answer, tool_choice: ToolChoice) -> Chat {
         tools: functions(),
         tool_choice,
         parallel_tool_calls: true,
-        thinking: answer.thinking,
+        thinking: if answer.thinking { Thinking::Begun } else { Thinking::Auto },
         content: None,
     }
 }
@@ -240,7 +240,7 @@ fn whatever_is_generated_is_parsed_as_calls_of_the_schema() {
     let (mut ended, mut begun) = (0, 0);
     for (name, tokens) in usual_vocabularies(&folder) {
         for (file, answer) in (0..2).flat_map(|_| &all) {
-            let grammar = compile(&tokens, Chat { thinking: false, ..chat(answer, ToolChoice::Required) });
+            let grammar = compile(&tokens, Chat { thinking: Thinking::Auto, ..chat(answer, ToolChoice::Required) });
             let tokenizer = &tokens.tokenizer;
             let (mut filter, mut ids) = (grammar.filter(), Vec::new());
             let is_structure = |id: u32| {
@@ -268,15 +268,13 @@ fn whatever_is_generated_is_parsed_as_calls_of_the_schema() {
             let text = tokenizer.decode_with_special(&ids);
             let mut parser = answer.format.parser(&functions(), false);
             let mut deltas = parser.push(&text);
-            deltas.extend(parser.finish());
+            deltas.extend(if complete { parser.finish() } else { parser.cut() });
             let mut calls: Vec<(String, String)> = Vec::new();
             for delta in deltas {
                 match delta {
                     Delta::ToolCall { name, .. } => calls.push((name, String::new())),
                     Delta::Arguments { index, text } => calls[index].1 += &text,
                     Delta::Reasoning(_) => {}
-                    // A marker may be cut off.
-                    Delta::Content(_) if !complete => {}
                     Delta::Content(content) => panic!("{file}, {name}: {text:?}: {content:?}"),
                 }
             }
@@ -321,20 +319,72 @@ fn an_answer_of_a_given_form_follows_thinking() {
     };
     let call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
     let json = "{\"a\": 1}";
+    let (off, auto, begun) = (Thinking::Off, Thinking::Auto, Thinking::Begun);
     for (tools, thinking, text, expected) in [
-        (Vec::new(), false, json.to_owned(), true),
-        (Vec::new(), false, format!("<think>{{</think>\n\n{json}"), true),
-        (Vec::new(), false, format!("Hm. {json}"), false),
-        (Vec::new(), true, format!("Hm.</think>{json}"), true),
-        (Vec::new(), true, json.to_owned(), false),
-        (Vec::new(), false, call.to_owned(), false),
-        (functions(), true, format!("Hm.</think>\n{call}"), true),
-        (functions(), true, format!("Hm.</think>\n{json}"), true),
-        (functions(), true, "Hm.</think>\nHello".to_owned(), false),
+        (Vec::new(), auto, json.to_owned(), true),
+        (Vec::new(), auto, format!("\n\n{json}"), false),
+        (Vec::new(), auto, format!("<think>{{</think>\n\n{json}"), true),
+        (Vec::new(), auto, format!("Hm. {json}"), false),
+        (Vec::new(), off, json.to_owned(), true),
+        (Vec::new(), off, format!("<think>{{</think>\n\n{json}"), false),
+        (Vec::new(), begun, format!("Hm.</think>{json}"), true),
+        (Vec::new(), begun, json.to_owned(), false),
+        (Vec::new(), auto, call.to_owned(), false),
+        (functions(), off, call.to_owned(), true),
+        (functions(), off, format!("<think>Hm.</think>\n{call}"), false),
+        (functions(), begun, format!("Hm.</think>\n{call}"), true),
+        (functions(), begun, format!("Hm.</think>\n{json}"), true),
+        (functions(), begun, "Hm.</think>\nHello".to_owned(), false),
     ] {
         let grammar = compile(&tokens, of(tools, thinking));
         assert_eq!(tokens.consumes(&grammar, &text).is_ok(), expected, "{text}");
     }
+}
+
+#[test]
+fn the_content_of_an_answer_of_a_given_form_is_exact() {
+    let tokens = Tokens::embedded();
+    let forms = [
+        (Constraint::Choices(vec!["yes".to_owned(), "no".to_owned()]), "yes"),
+        (Constraint::Regex("[ab]{3}".to_owned()), "aba"),
+    ];
+    let prefixes =
+        ["", " ", "\n\n", "\n\n\n   ", "<think>Hm.</think>", "<think>Hm.</think>\n\n", "\n<think>\n\n</think> "];
+    let mut accepted = 0;
+    for (content, expected) in forms {
+        for template in
+            ["<think></think>", "[THINK]", "<|START_THINKING|> <|START_RESPONSE|>", "[BEGIN FINAL RESPONSE]"]
+        {
+            let format = ChatFormat::of(template);
+            for (thinking, prefix) in
+                prefixes.iter().flat_map(|prefix| [Thinking::Off, Thinking::Auto].map(|thinking| (thinking, prefix)))
+            {
+                let reasoning = format.reasoning.unwrap();
+                let prefix = prefix.replace("<think>", reasoning.open).replace("</think>", reasoning.close);
+                let chat = Chat {
+                    format,
+                    tools: Vec::new(),
+                    tool_choice: ToolChoice::None,
+                    parallel_tool_calls: true,
+                    thinking,
+                    content: Some(Box::new(content.clone())),
+                };
+                let text = format!("{prefix}{expected}");
+                let thinks = prefix.contains(reasoning.close);
+                let found = tokens.consumes(&compile(&tokens, chat), &text).is_ok();
+                let allowed = if thinks { thinking == Thinking::Auto } else { prefix.is_empty() };
+                assert_eq!(found, allowed, "{template}, {thinking:?}: {text:?}");
+                if found {
+                    accepted += 1;
+                    let mut parser = format.parser(&[], false);
+                    let mut deltas = parser.push(&text);
+                    deltas.extend(parser.finish());
+                    assert_eq!(deltas.last(), Some(&Delta::Content(expected.to_owned())), "{template}: {text:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(accepted, 2 * 4 * 5);
 }
 
 #[test]
@@ -346,7 +396,7 @@ fn what_a_chat_cannot_keep_to_is_refused() {
         tools: vec![Tool { name: "f".to_owned(), parameters, strict }],
         tool_choice,
         parallel_tool_calls: true,
-        thinking: false,
+        thinking: Thinking::Auto,
         content: None,
     };
     let unique = json!({ "properties": { "a": { "uniqueItems": true } } });

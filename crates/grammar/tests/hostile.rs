@@ -3,10 +3,16 @@
 mod common;
 
 use common::Tokens;
+use std::time::{Duration, Instant};
 use trine_grammar::{Constraint, Limits};
 
 fn nested(open: &str, inner: &str, close: &str, n: usize) -> String {
     open.repeat(n) + inner + &close.repeat(n)
+}
+
+fn constants(n: usize) -> String {
+    let all = (0..n).map(|i| format!(r#"{{"const":"k{i}"}}"#)).collect::<Vec<_>>();
+    format!(r#"{{"oneOf":[{}]}}"#, all.join(","))
 }
 
 /// Hostile texts of each kind of constraint.
@@ -81,6 +87,7 @@ fn texts() -> Vec<(&'static str, Constraint)> {
                 (0..20_000).map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(",")
             )),
         ),
+        ("constants", schema(constants(10_000))),
         ("digits", schema(r#"{"type": "number", "multipleOf": 1e-17, "maximum": 1e300}"#.to_owned())),
         ("choices", Constraint::Choices((0..40_000).map(|i| i.to_string()).collect())),
         ("nothing", regex(String::new())),
@@ -115,6 +122,19 @@ fn hostile_constraints_end() {
             }
         }
     }
+}
+
+#[test]
+fn many_constants_are_told_apart_without_comparing_all() {
+    let tokens = Tokens::embedded();
+    let begun = Instant::now();
+    let grammar = tokens.grammar(&Constraint::JsonSchema(constants(4_000))).unwrap();
+    // In pairs, it takes a minute in a debug build.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(tokens.accepts(&grammar, "\"k3999\"") && !tokens.accepts(&grammar, "\"k4000\""));
+    let overlapping = r#"{"oneOf": [{"const": "a"}, {"enum": ["b", "a"]}, {"const": "c"}]}"#;
+    let grammar = tokens.grammar(&Constraint::JsonSchema(overlapping.to_owned())).unwrap();
+    assert_eq!(["\"a\"", "\"b\"", "\"c\""].map(|text| tokens.accepts(&grammar, text)), [false, true, true]);
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Writer for MessageWriter {
             Update::Progress(_) | Update::Prompt(_) => return Vec::new(),
             Update::Token(token) => self.turn.push(&token.text),
             Update::Finished { text, finish_reason, usage, .. } => {
-                let deltas = self.turn.rest(&text);
+                let deltas = self.turn.rest(&text, &finish_reason);
                 self.ended(&finish_reason, usage);
                 deltas
             }

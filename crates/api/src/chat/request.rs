@@ -10,7 +10,7 @@ use crate::{Ask, Fields, Problem, Served, sampling};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use trine_engine::Prompt;
-use trine_grammar::Constraint;
+use trine_grammar::{Constraint, Thinking};
 use trine_text::{ChatFormat, Message, Rendered};
 
 /// A chat that is read.
@@ -52,8 +52,13 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     let is_plain = format.reasoning.is_none() && format.content.open.is_empty() && tools.tools.is_empty();
     // The parser knows markers by their names.
     chosen.skip_special_tokens &= is_plain;
-    let turn = Turn::new(format.parser(&tools.tools, thinking), ids);
+    let parser = format.parser(&tools.tools, thinking == Thinking::Begun);
     let constraint = answer_form(content, format, tools, thinking);
+    let formed = match &constraint {
+        Some((_, Constraint::Chat(chat))) => chat.content.is_some() || chat.tool_choice.is_call(),
+        _ => false,
+    };
+    let turn = Turn::new(parser, ids, formed || format.content.required);
     let turns = vec![turn; chosen.best_of.unwrap_or(chosen.n)];
     Ok(Chat {
         ask: Ask {
@@ -123,7 +128,7 @@ pub fn read_one(fields: Fields, served: &Served) -> Result<(Ask, Turn), Problem>
 type Named = (&'static str, Constraint);
 
 /// One grammar of the whole answer, where it has more parts than its content, and the field that asks for it.
-fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinking: bool) -> Option<Named> {
+fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinking: Thinking) -> Option<Named> {
     let Tools { tools, choice: tool_choice, parallel: parallel_tool_calls, .. } = tools;
     let field = match &content {
         Some((field, _)) => field,
@@ -146,8 +151,7 @@ fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinkin
 struct Prompted {
     chat: Rendered,
     format: ChatFormat,
-    /// Whether the prompt opens thinking.
-    thinking: bool,
+    thinking: Thinking,
     ids: CallIds,
 }
 
@@ -210,7 +214,12 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         };
         chat.truncate(end);
     }
-    let thinking = format.thinks(chat.text());
+    let off = |name: &&str| variables.get(*name) == Some(&json!(false));
+    let thinking = match format.thinks(chat.text()) {
+        true => Thinking::Begun,
+        false if ["enable_thinking", "thinking"].iter().any(off) => Thinking::Off,
+        false => Thinking::Auto,
+    };
     Ok(Prompted { chat, format, thinking, ids })
 }
 

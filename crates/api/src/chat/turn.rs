@@ -8,6 +8,8 @@ pub struct Turn {
     parser: ChatParser,
     ids: CallIds,
     calls: usize,
+    /// Whether nothing but a marker could begin it.
+    formed: bool,
     thinks: bool,
     pub reasoning_tokens: usize,
 }
@@ -37,8 +39,9 @@ impl CallIds {
 }
 
 impl Turn {
-    pub fn new(parser: ChatParser, ids: CallIds) -> Turn {
-        Turn { parser, ids, calls: 0, thinks: false, reasoning_tokens: 0 }
+    /// `formed` says whether nothing but a marker or an answer of a given form can begin it.
+    pub fn new(parser: ChatParser, ids: CallIds, formed: bool) -> Turn {
+        Turn { parser, ids, calls: 0, formed, thinks: false, reasoning_tokens: 0 }
     }
 
     /// Adds the text of a token. Calls have ids.
@@ -65,14 +68,17 @@ impl Turn {
     pub fn whole(&mut self, choice: &Choice) -> Vec<Delta> {
         let mut deltas: Vec<Delta> = choice.tokens.iter().flat_map(|token| self.push(&token.text)).collect();
         let sent: usize = choice.tokens.iter().map(|token| token.text.len()).sum();
-        deltas.extend(self.rest(&choice.text[sent.min(choice.text.len())..]));
+        deltas.extend(self.rest(&choice.text[sent.min(choice.text.len())..], &choice.finish_reason));
         deltas
     }
 
     /// What the end of an answer adds: text that was held back.
-    pub fn rest(&mut self, text: &str) -> Vec<Delta> {
+    pub fn rest(&mut self, text: &str, reason: &FinishReason) -> Vec<Delta> {
         let mut deltas = self.parser.push(text);
-        deltas.extend(self.parser.finish());
+        deltas.extend(match self.formed && reason.name() != "stop" {
+            true => self.parser.cut(),
+            false => self.parser.finish(),
+        });
         self.note(deltas)
     }
 

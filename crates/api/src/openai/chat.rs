@@ -178,7 +178,7 @@ impl Writer for ChatWriter {
             Update::Finished { text, finish_reason, usage, timing } => {
                 self.open[index].timings.end(usage, timing);
                 let turn = &mut self.open[index].turn;
-                let deltas = turn.rest(&text);
+                let deltas = turn.rest(&text, &finish_reason);
                 let end = turn.finish_reason(&finish_reason);
                 self.total.end(index, usage);
                 let delta = if deltas.is_empty() { json!({}) } else { delta(deltas) };

@@ -261,7 +261,7 @@ impl Writer for ResponseWriter {
             Update::Progress(_) | Update::Prompt(_) => return Vec::new(),
             Update::Token(token) => (self.turn.push(&token.text), Some(token)),
             Update::Finished { text, finish_reason, usage, .. } => {
-                let deltas = self.turn.rest(&text);
+                let deltas = self.turn.rest(&text, &finish_reason);
                 (self.finish_reason, self.usage) = (self.turn.finish_reason(&finish_reason), usage);
                 (deltas, None)
             }

@@ -22,8 +22,7 @@ pub struct Chat {
     pub tool_choice: ToolChoice,
     /// Whether there may be several calls, if the format has them.
     pub parallel_tool_calls: bool,
-    /// Whether the prompt opens thinking ([`ChatFormat::thinks`]).
-    pub thinking: bool,
+    pub thinking: Thinking,
     /// What the answer itself must look like: a JSON Schema, a regular expression or choices.
     pub content: Option<Box<Constraint>>,
 }
@@ -41,6 +40,25 @@ pub enum ToolChoice {
     Named(String),
 }
 
+impl ToolChoice {
+    /// Whether an answer is a call in any case.
+    pub fn is_call(&self) -> bool {
+        matches!(self, ToolChoice::Required | ToolChoice::Named(_))
+    }
+}
+
+/// Whether an answer begins with thinking, where the format has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Thinking {
+    /// It does not.
+    Off,
+    /// The model chooses.
+    #[default]
+    Auto,
+    /// The prompt opens it ([`ChatFormat::thinks`]).
+    Begun,
+}
+
 impl Chat {
     /// Bytes of its schemas.
     pub(crate) fn bytes(&self) -> usize {
@@ -56,27 +74,40 @@ impl Chat {
             ToolChoice::Auto if self.tools.is_empty() => None,
             _ => Some(Section::new(&mut writer, self)?),
         };
-        let mut start = self.answer(&mut writer, section.as_ref())?;
-        if let Some(format) = self.format.reasoning {
-            let close = writer.until(format.close);
-            let between = writer.text(self.format.content.between, true);
-            let thinking = writer.rule("thinking", &format!("{close} {between}"));
-            // Messages of their own may be several.
-            let times = if self.format.content.between.is_empty() { "?" } else { "*" };
-            start = match self.thinking {
-                true => format!("{thinking} {start}"),
-                false => format!("({} {thinking}){} {start}", writer.opening(format.open, false), times),
-            };
-        }
+        let (section, text) = (section.as_ref(), self.content.as_ref());
+        let text = text.map(|content| writer.constraint(content)).transpose()?;
+        let text = text.as_deref();
+        let Some(format) = self.format.reasoning.filter(|_| self.thinking != Thinking::Off) else {
+            let start = self.answer(&mut writer, section, text)?;
+            return Ok(writer.finish(&start));
+        };
+        let close = writer.until(format.close);
+        let between = writer.text(self.format.content.between, true);
+        let thinking = writer.rule("thinking", &format!("{close} {between}"));
+        // The parser drops whitespace after thinking, and keeps that of an answer without.
+        let after_thinking = text.map(|text| format!("WS? {text}"));
+        let answer = self.answer(&mut writer, section, after_thinking.as_deref())?;
+        let start = match self.thinking {
+            Thinking::Begun => format!("{thinking} {answer}"),
+            _ => {
+                // Messages of their own may be several.
+                let several = !self.format.content.between.is_empty();
+                let thinking = format!("({} {thinking})", writer.opening(format.open, false));
+                match text {
+                    None => format!("{thinking}{} {answer}", if several { "*" } else { "?" }),
+                    Some(_) => {
+                        let alone = self.answer(&mut writer, section, text)?;
+                        format!("{thinking}{} {answer} | {alone}", if several { "+" } else { "" })
+                    }
+                }
+            }
+        };
         Ok(writer.finish(&start))
     }
 
-    /// What follows thinking.
-    fn answer(&self, writer: &mut Writer, section: Option<&Section>) -> Result<String, Error> {
+    /// What follows thinking, where the answer itself is `text`.
+    fn answer(&self, writer: &mut Writer, section: Option<&Section>, text: Option<&str>) -> Result<String, Error> {
         let content = self.format.content;
-        let text = self.content.as_ref().map(|content| writer.constraint(content)).transpose()?;
-        let text = text.map(|text| format!("WS? {text}"));
-        let text = text.as_deref();
         let Some(section) = section else { return Ok(writer.wrapped(content, text)) };
         if self.tool_choice != ToolChoice::Auto {
             return Ok(section.whole.clone());

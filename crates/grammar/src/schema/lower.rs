@@ -238,11 +238,13 @@ impl<'a, 'd> Lowering<'a, 'd> {
     pub fn one_of(&mut self, value: &At<'a>) -> Result<Vec<(At<'a>, Value)>, Error> {
         let options = value.list()?;
         let lowered = self.each(value, Sign::Is)?;
+        let overlaps = values::Overlaps::of(&lowered);
         let mut exclusive = Vec::new();
         for (i, option) in options.iter().enumerate() {
             let mut others = Vec::new();
-            for (j, other) in options.iter().enumerate() {
-                if i != j && !values::disjoint(&lowered[i], &lowered[j]) {
+            for j in overlaps.with(i) {
+                let other = &options[j];
+                if !values::disjoint(&lowered[i], &lowered[j]) {
                     let integers = lowered[i].get("type").is_some_and(|name| name == "integer");
                     let before = std::mem::replace(&mut self.integers, integers);
                     let not = self.negate(other);

@@ -5,7 +5,8 @@ use super::lower::is_true;
 use super::{numbers, refused};
 use crate::Error;
 use crate::regex::search_pattern;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 /// The types of JSON; `integer` is a number.
 pub const TYPES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
@@ -101,7 +102,9 @@ pub fn disjoint(a: &Value, b: &Value) -> bool {
         return true;
     }
     let (Some(left), Some(right)) = (a.as_object(), b.as_object()) else { return false };
-    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned();
+    fn list<'v>(value: &'v Value, key: &str) -> Option<&'v Vec<Value>> {
+        value.get(key).and_then(Value::as_array)
+    }
     for (one, other) in [(a, b), (b, a)] {
         // All alternatives of one, or any of the schemas that are all required.
         if list(one, "anyOf").is_some_and(|options| options.iter().all(|option| disjoint(option, other)))
@@ -110,15 +113,14 @@ pub fn disjoint(a: &Value, b: &Value) -> bool {
             return true;
         }
     }
-    let types = |value: &Value| -> Option<Vec<String>> {
-        let name = |name: &str| if name == "integer" { "number".to_owned() } else { name.to_owned() };
-        let of = |list: Vec<Value>| list.iter().map(|value| type_of(value).to_owned()).collect();
+    fn types(value: &Value) -> Option<Vec<&str>> {
+        let name = |name| if name == "integer" { "number" } else { name };
         match value.get("type") {
-            Some(Value::String(one)) => Some(vec![name(one)]),
+            Some(Value::String(one)) => Some(vec![name(one.as_str())]),
             Some(Value::Array(list)) => Some(list.iter().filter_map(Value::as_str).map(name).collect()),
-            _ => constants(value).map(of),
+            _ => constants(value).map(|values| values.iter().map(type_of).collect()),
         }
-    };
+    }
     if let (Some(a), Some(b)) = (types(a), types(b))
         && !a.iter().any(|name| b.contains(name))
     {
@@ -133,7 +135,9 @@ pub fn disjoint(a: &Value, b: &Value) -> bool {
     let required = |value: &Value, name: &str| {
         list(value, "required").is_some_and(|names| names.iter().any(|required| required == name))
     };
-    let properties = |map: &serde_json::Map<String, Value>| map.get("properties").and_then(Value::as_object).cloned();
+    fn properties(map: &Map<String, Value>) -> Option<&Map<String, Value>> {
+        map.get("properties").and_then(Value::as_object)
+    }
     only_objects(a)
         && only_objects(b)
         && properties(left).zip(properties(right)).is_some_and(|(left, right)| {
@@ -143,10 +147,44 @@ pub fn disjoint(a: &Value, b: &Value) -> bool {
         })
 }
 
+/// Which schemas may have a value in common, by the values that they list: these are looked up, not compared.
+pub struct Overlaps<'v> {
+    listed: Vec<Option<&'v [Value]>>,
+    /// Those that list no values.
+    free: Vec<usize>,
+    with: HashMap<&'v Value, Vec<usize>>,
+}
+
+impl<'v> Overlaps<'v> {
+    pub fn of(schemas: &'v [Value]) -> Overlaps<'v> {
+        let listed: Vec<Option<&[Value]>> = schemas.iter().map(constants).collect();
+        let free = (0..schemas.len()).filter(|&i| listed[i].is_none()).collect();
+        let mut with: HashMap<&Value, Vec<usize>> = HashMap::new();
+        for (i, values) in listed.iter().enumerate() {
+            for value in values.iter().copied().flatten() {
+                with.entry(value).or_default().push(i);
+            }
+        }
+        Overlaps { listed, free, with }
+    }
+
+    /// The others that may have a value in common with a schema.
+    pub fn with(&self, i: usize) -> Vec<usize> {
+        let mut others: Vec<usize> = match self.listed[i] {
+            None => (0..self.listed.len()).collect(),
+            Some(values) => values.iter().flat_map(|value| &self.with[value]).chain(&self.free).copied().collect(),
+        };
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|&other| other != i);
+        others
+    }
+}
+
 /// The values that a lowered schema lists.
-fn constants(schema: &Value) -> Option<Vec<Value>> {
-    let one = schema.get("const").map(|value| vec![value.clone()]);
-    one.or_else(|| schema.get("enum").and_then(Value::as_array).cloned())
+fn constants(schema: &Value) -> Option<&[Value]> {
+    let one = schema.get("const").map(std::slice::from_ref);
+    one.or_else(|| schema.get("enum").and_then(Value::as_array).map(Vec::as_slice))
 }
 
 /// The count of a keyword beside another, or what it is without.

@@ -102,6 +102,25 @@ impl ChatParser {
         self.take()
     }
 
+    /// Ends an answer that was cut off, which only a marker could begin: half of one, where there is no answer yet, is no text.
+    pub fn cut(&mut self) -> Vec<Delta> {
+        let half = self.buffer.trim_start();
+        let begun = |marker: &str, kind| match kind {
+            Marker::Call => begins(half, marker) == Match::Partial,
+            _ => marker.starts_with(half),
+        };
+        let is_half = match &self.state {
+            State::Reasoning => false,
+            State::Content => self.markers(false).iter().any(|&(marker, kind, _)| begun(marker, kind)),
+            State::Calls(section) => !section.reported,
+        };
+        if is_half && !self.content && self.calls == 0 {
+            self.buffer.clear();
+            self.state = State::Content;
+        }
+        self.finish()
+    }
+
     fn take(&mut self) -> Vec<Delta> {
         let mut joined: Vec<Delta> = Vec::new();
         for delta in self.deltas.drain(..) {
