@@ -269,7 +269,9 @@ fn half_a_marker_is_no_content_of_an_answer_that_was_cut() {
             return texts.collect::<String>();
         }
         let mut choice = Choice::new(0);
-        updates.into_iter().for_each(|update| choice.update(update));
+        for update in updates {
+            choice.update(update);
+        }
         let whole = writer.whole(vec![choice]);
         whole["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
     };

@@ -128,10 +128,11 @@ fn hostile_constraints_end() {
 fn many_constants_are_told_apart_without_comparing_all() {
     let tokens = Tokens::embedded();
     let begun = Instant::now();
-    let grammar = tokens.grammar(&Constraint::JsonSchema(constants(4_000))).unwrap();
-    // In pairs, it takes a minute in a debug build.
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    assert!(tokens.accepts(&grammar, "\"k3999\"") && !tokens.accepts(&grammar, "\"k4000\""));
+    let grammar = tokens.grammar(&Constraint::JsonSchema(constants(9_000))).unwrap();
+    // In pairs, it takes twenty.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(tokens.accepts(&grammar, "\"k8999\"") && !tokens.accepts(&grammar, "\"k9000\""));
+    println!("{:?}", begun.elapsed());
     let overlapping = r#"{"oneOf": [{"const": "a"}, {"enum": ["b", "a"]}, {"const": "c"}]}"#;
     let grammar = tokens.grammar(&Constraint::JsonSchema(overlapping.to_owned())).unwrap();
     assert_eq!(["\"a\"", "\"b\"", "\"c\""].map(|text| tokens.accepts(&grammar, text)), [false, true, true]);
