@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 use trine_engine::sample::History;
-use trine_grammar::{Chat, Constraint, Grammar, ToolChoice, Vocabulary};
+use trine_grammar::{Chat, Constraint, Grammar, Thinking, ToolChoice, Vocabulary};
 use trine_text::{ChatFormat, EncodeOptions, Tokenizer, Tool};
 
 const SCHEMA: &str = r#"{
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             tools: vec![Tool { name: "tell".to_owned(), parameters, strict: false }],
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
-            thinking,
+            thinking: if thinking { Thinking::Begun } else { Thinking::Auto },
             content: None,
         };
         Ok::<_, serde_json::Error>(Constraint::Chat(Box::new(chat)))

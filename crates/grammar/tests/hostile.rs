@@ -129,10 +129,9 @@ fn many_constants_are_told_apart_without_comparing_all() {
     let tokens = Tokens::embedded();
     let begun = Instant::now();
     let grammar = tokens.grammar(&Constraint::JsonSchema(constants(9_000))).unwrap();
-    // In pairs, it takes twenty.
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    // Compared in pairs, they take twenty.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(tokens.accepts(&grammar, "\"k8999\"") && !tokens.accepts(&grammar, "\"k9000\""));
-    println!("{:?}", begun.elapsed());
     let overlapping = r#"{"oneOf": [{"const": "a"}, {"enum": ["b", "a"]}, {"const": "c"}]}"#;
     let grammar = tokens.grammar(&Constraint::JsonSchema(overlapping.to_owned())).unwrap();
     assert_eq!(["\"a\"", "\"b\"", "\"c\""].map(|text| tokens.accepts(&grammar, text)), [false, true, true]);
