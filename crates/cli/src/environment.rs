@@ -78,7 +78,7 @@ pub fn matches(command: Command) -> ArgMatches {
     }
     // With it, arguments have the names of their values.
     command.build();
-    if let Err(error) = check_distinct(&command, &matches) {
+    if let Err(error) = check_distinct(&command, &matches).and_then(|()| check_json()) {
         std::process::exit(crate::exit::report(&error.into()) as i32);
     }
     if let Some((name, own)) = matches.subcommand()
@@ -303,4 +303,17 @@ fn find(command: &Command, flags: &ArgMatches, flag: &str, defaults: &[Defaults]
 fn is_quiet(matches: &ArgMatches) -> bool {
     let own = matches.try_get_one::<bool>("quiet").ok().flatten() == Some(&true);
     own || matches.subcommand().is_some_and(|(_, matches)| is_quiet(matches))
+}
+
+/// JSON is text: names of files that are not cannot be in it.
+fn check_json() -> Result<(), UsageError> {
+    let mut args = std::env::args_os().skip(1);
+    let is_json = std::env::args_os().any(|arg| arg == "--json");
+    match args.find(|arg| is_json && arg.to_str().is_none()) {
+        None => Ok(()),
+        Some(arg) => {
+            let message = format!("--json: expected names in UTF-8, found `{}`", arg.to_string_lossy());
+            Err(UsageError { message, hint: "omit --json, or call the file by another name" })
+        }
+    }
 }

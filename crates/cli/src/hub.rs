@@ -112,6 +112,16 @@ pub fn with_models(command: Command) -> Command {
     command.mut_args(named).mut_subcommands(with_models)
 }
 
+/// Refuses to write to a file of the cache, whose name is its hash.
+pub fn check_not_cached(path: &Path) -> Result<(), UsageError> {
+    let (Some(cache), Ok(file)) = (cache(), path.canonicalize()) else { return Ok(()) };
+    if !cache.root().canonicalize().is_ok_and(|folder| file.starts_with(folder)) {
+        return Ok(());
+    }
+    let message = format!("{}: expected a file of your own, found one of the cache of models", path.display());
+    Err(UsageError { message, hint: "copy it, or write another with `trine convert`" })
+}
+
 /// What downloads the model that a path may name.
 pub fn hint(path: &Path) -> Option<String> {
     let reference = reference(path)?;

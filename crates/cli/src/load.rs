@@ -439,6 +439,18 @@ impl LoadArgs {
         Ok(format!("{found} {:?} {:?}", self.template, self.template_name))
     }
 
+    /// The option by which another model is loaded than the file's.
+    pub fn other_model(&self) -> Option<&'static str> {
+        let options =
+            [("--quantize-on-load", self.quantize_on_load.is_some()), ("--tokenizer", self.tokenizer.is_some())];
+        options.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
+    /// The same, without quantizing.
+    pub fn as_stored(&self) -> LoadArgs {
+        LoadArgs { quantize_on_load: None, ..self.clone() }
+    }
+
     /// How to load this model.
     fn loading(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Options, trine::Error> {
         let mut options = self.options(stop);

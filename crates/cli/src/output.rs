@@ -47,7 +47,7 @@ pub fn check_kind(path: &Path, first: &str) -> Result<(), UsageError> {
 }
 
 /// Arguments that name a file to write.
-const OUTPUTS: [&str; 5] = ["out", "output", "profile", "save_baseline", "write_model"];
+const OUTPUTS: [&str; 7] = ["out", "output", "profile", "save_baseline", "write_model", "svg", "png"];
 
 /// Checks that no argument names a file to write that another argument names, too, to be read or written.
 ///
@@ -58,7 +58,8 @@ pub fn check_distinct(command: &Command, matches: &ArgMatches) -> Result<(), Usa
         return command.find_subcommand(name).map_or(Ok(()), |command| check_distinct(command, matches));
     }
     let is_path = |arg: &&Arg| {
-        let is_file = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "FILE"));
+        let is_file =
+            arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "FILE" || name == "FILES"));
         is_file || arg.get_value_hint() == ValueHint::AnyPath
     };
     let named =

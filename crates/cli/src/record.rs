@@ -1,7 +1,8 @@
 //! Measurements in the receipts of files.
 
 use crate::exit::UsageError;
-use crate::load::LayoutArgs;
+use crate::hub;
+use crate::load::LoadArgs;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
@@ -25,11 +26,13 @@ pub struct Recorder {
     model: PathBuf,
     sign: Option<SigningKey>,
     signed: bool,
+    /// What else the numbers depend on.
+    how: Value,
 }
 
 impl RecordArgs {
     /// Checks that a measurement of `model` with `text` can be written, before it begins.
-    pub fn recorder(&self, layouts: &LayoutArgs, model: &Path, text: Option<&Path>) -> Result<Option<Recorder>> {
+    pub fn recorder(&self, load: &LoadArgs, model: &Path, text: Option<&Path>) -> Result<Option<Recorder>> {
         if !self.record {
             return Ok(None);
         }
@@ -37,7 +40,12 @@ impl RecordArgs {
             let message = "--record: expected a text file, whose hash is written".to_owned();
             return Err(UsageError { message, hint: "pass the name of the file" }.into());
         }
-        let file = layouts.open(model)?;
+        if let Some(option) = load.other_model() {
+            let message = format!("--record: expected the model as its file has it, found {option}");
+            return Err(UsageError { message, hint: "omit one of the two" }.into());
+        }
+        hub::check_not_cached(model)?;
+        let file = load.layouts.open(model)?;
         let receipt = ReceiptSummary::of(file.metadata()).with_context(|| model.display().to_string())?;
         let Some(receipt) = receipt else {
             let message = format!("--record: {} has no receipt", model.display());
@@ -46,7 +54,10 @@ impl RecordArgs {
             );
         };
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
-        Ok(Some(Recorder { model: file.files()[0].clone(), sign, signed: receipt.signed_by.is_some() }))
+        let how = json!({
+            "activations": load.machine.activations.to_string(), "cache_type": load.machine.cache_type.to_string(),
+        });
+        Ok(Some(Recorder { how, model: file.files()[0].clone(), sign, signed: receipt.signed_by.is_some() }))
     }
 }
 
@@ -55,6 +66,9 @@ impl Recorder {
     pub fn record(&self, measure: &str, text: &Path, mut results: Value) -> Result<()> {
         let input = std::fs::File::open(text).with_context(|| text.display().to_string())?;
         let hash = Sha256::of_reader(input, || true).with_context(|| text.display().to_string())?;
+        for (key, value) in self.how.as_object().into_iter().flatten() {
+            results[key] = value.clone();
+        }
         results["measure"] = json!(measure);
         results["text"] = json!(name(text));
         results["text_sha256"] = json!(hash);

@@ -69,12 +69,29 @@ pub fn http_address(text: &str) -> Result<String, &'static str> {
     let expected = "expected an address that begins with http:// or https://, such as https://example.org/alerts";
     let uri: ureq::http::Uri = text.parse().map_err(|_| expected)?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if is_http && uri.host().is_some_and(|host| !host.is_empty()) { Ok(text.to_owned()) } else { Err(expected) }
+    if !is_http || uri.host().is_none_or(str::is_empty) {
+        return Err(expected);
+    }
+    let after_host = uri
+        .authority()
+        .map_or("", |authority| authority.as_str().rsplit_once(uri.host().unwrap_or("")).map_or("", |(_, rest)| rest));
+    match after_host.strip_prefix(':').map(str::parse::<u16>) {
+        Some(Err(_) | Ok(0)) => Err("expected a port from 1 to 65535"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// The address of a server, to which paths are added.
+pub fn server_address(text: &str) -> Result<String, &'static str> {
+    match text.contains(['?', '#']) {
+        true => Err("expected the address of a server, without ? and #"),
+        false => http_address(text),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{http_address, public, without_keys};
+    use super::{http_address, public, server_address, without_keys};
 
     #[test]
     fn keys_are_shown_nowhere() {
@@ -97,10 +114,15 @@ mod tests {
             ("ftp://hooks.test", false),
             ("http://", false),
             ("http:///x", false),
+            ("http://127.0.0.1:0/", false),
+            ("http://127.0.0.1:99999/", false),
+            ("http://[::1]:8080/x", true),
             ("", false),
         ] {
             assert_eq!(http_address(text).is_ok(), is_address, "{text}");
         }
+        assert!(server_address("http://127.0.0.1:8080/?key=x").is_err() && server_address("http://a.test/#x").is_err());
+        assert!(server_address("http://a.test:80/v1").is_ok());
     }
 
     #[test]

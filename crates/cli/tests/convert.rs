@@ -66,6 +66,37 @@ fn what_a_folder_cannot_have_is_refused() {
 }
 
 #[test]
+fn pictures_replace_no_model_and_keys_make_no_file_unreadable() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::copy(llama(), at("a.gguf")).unwrap();
+    std::fs::write(at("text.txt"), "The miller counted pear trees. ".repeat(20)).unwrap();
+    std::fs::write(at("bad.jinja"), "{% if %}").unwrap();
+    let before = std::fs::read(at("a.gguf")).unwrap();
+    for (args, expected) in [
+        (
+            &["compare", &*at("a.gguf"), &llama(), &at("text.txt"), "--png", &at("a.gguf"), "--force"][..],
+            "another file",
+        ),
+        (&["compare", &at("a.gguf"), &llama(), &at("text.txt"), "--png", &at("x"), "--svg", &at("x")], "another file"),
+        (
+            &["compare", &at("a.gguf"), &llama(), &at("text.txt"), "--quantize-on-load", "q4_0"],
+            "whose sizes are compared",
+        ),
+        (&["edit", &at("a.gguf"), "--set", "split.count=3"], "one of the parts"),
+        (&["edit", &at("a.gguf"), "--chat-template", &at("bad.jinja")], "bad.jinja"),
+    ] {
+        let ran = trine_with(args);
+        assert!(ran.code == 2 && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);
+        assert!(std::fs::read(at("a.gguf")).unwrap() == before, "{args:?}");
+    }
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"bad\xffname.gguf");
+    let ran = run(trine().args(["verify", "--json"]).arg(name), "");
+    assert!(ran.code == 2 && ran.err.contains("expected names in UTF-8"), "{} {}", ran.code, ran.err);
+}
+
+#[test]
 fn parts_of_a_model_are_merged_again() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();

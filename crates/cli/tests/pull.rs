@@ -65,9 +65,18 @@ fn a_model_is_pulled_run_listed_and_removed_by_its_name() {
         let ran = ran(&hub, cache, args);
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
     }
-    // But for one that writes to it: the cache has what the hub has.
+    // But for those that write to it: the cache has what the hub has.
     let edited = ran(&hub, cache, &["edit", REPO, "--set", "general.name=x"]);
     assert_eq!((edited.code, std::fs::read(pulled.out.trim()).unwrap() == model), (3, true), "{}", edited.err);
+    let snapshot = pulled.out.trim();
+    for args in [
+        &["edit", snapshot, "--set", "general.name=x"][..],
+        &["eval", "perplexity", snapshot, text.to_str().unwrap(), "--record"],
+    ] {
+        let refused = ran(&hub, cache, args);
+        assert!(refused.code == 2 && refused.err.contains("cache of models"), "{args:?}: {}", refused.err);
+        assert!(std::fs::read(snapshot).unwrap() == model);
+    }
     let listed = ran(&hub, cache, &["list", "--files"]);
     assert!(
         listed.out.contains(REPO) && listed.out.contains("main") && listed.out.contains("llama-F32.gguf"),

@@ -313,6 +313,15 @@ fn the_log_has_the_client_behind_a_trusted_proxy_alone() {
         };
         assert_eq!(event["client"], client, "{event}");
     }
+    // Who comes from elsewhere administers nothing.
+    let server = Server::start(&["--trusted-proxy", "127.0.0.1"]);
+    for (client, status) in [("198.51.100.1", "403"), ("127.0.0.1", "200")] {
+        let head = format!(
+            "GET /debug/memory HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {client}\r\nconnection: close\r\n\r\n"
+        );
+        let answer = server.raw(head.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{client}: {answer}");
+    }
 }
 
 #[test]

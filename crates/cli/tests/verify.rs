@@ -36,6 +36,10 @@ fn a_file_is_what_its_receipt_says_until_it_is_changed() {
         let fingerprint = shown.split(' ').nth(1).unwrap();
         assert!(ok(&["info", &q4]).out.contains(fingerprint));
     }
+    for option in [&["--quantize-on-load", "q4_0"][..], &["--tokenizer", &q8]] {
+        let other = trine_with(&[&["eval", "perplexity", &q4, &text, "--record"], option].concat());
+        assert!(other.code == 2 && other.err.contains(option[0]), "{}", other.err);
+    }
     let ran = ok(&["eval", "kl", &q8, &q4, &text, "--context", "8", "--record", "--json"]);
     let receipt = ok(&["info", &q4, "--json"]);
     let receipt: serde_json::Value = serde_json::from_str(&receipt.out).unwrap();

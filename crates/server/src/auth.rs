@@ -3,9 +3,10 @@
 use crate::generate::refused;
 use crate::keys::Key;
 use crate::page;
+use crate::proxy;
 use crate::quota::Admission;
 use crate::routes::shape_of;
-use crate::trace::Client;
+use crate::trace::{Client, Peer};
 use crate::{App, Listen};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -53,7 +54,11 @@ fn allowed(app: &App, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
         check_origin(app, request)?;
     }
     let Some(keys) = &app.keys else {
-        let is_open = matches!(&app.options.listen, Listen::Tcp(address) if !address.ip().to_canonical().is_loopback());
+        let listens = matches!(&app.options.listen, Listen::Tcp(address) if !address.ip().to_canonical().is_loopback());
+        // Behind a proxy, others ask.
+        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+        let client = proxy::client(&app.options.trusted_proxies, peer, request.headers());
+        let is_open = listens || client.is_some_and(|client| !client.to_canonical().is_loopback());
         if is_for_admins(path) && is_open {
             let message = "without keys nobody may ask that of a server that others reach: --keys names a file of keys";
             return Err(Problem::new(ProblemKind::Permission, message));

@@ -74,7 +74,7 @@ impl KeyFile {
             return Err(format(format!("expected at most {MAX_FILE} bytes, found {}", metadata.len())));
         }
         let text = std::fs::read_to_string(path).map_err(io)?;
-        let file: KeyFile = toml::from_str(&text).map_err(|error| format(error.to_string().trim_end().to_owned()))?;
+        let file: KeyFile = toml::from_str(&text).map_err(|error| format(without_values(&error, &text)))?;
         let mut names = HashSet::new();
         for key in &file.key {
             if !names.insert(&key.name) {
@@ -105,6 +105,21 @@ impl KeyFile {
         };
         write().map_err(|source| KeyError::Io { path: path.to_owned(), source })
     }
+}
+
+/// Where a file is wrong and how, without the line, which may be a key, and without names that may be one.
+fn without_values(error: &toml::de::Error, text: &str) -> String {
+    /// Letters of a name at most.
+    const MOST: usize = 15;
+    let before = error.span().map(|span| &text.as_bytes()[..span.start.min(text.len())]);
+    let place = before
+        .map_or(String::new(), |before| format!("line {}: ", before.iter().filter(|&&byte| byte == b'\n').count() + 1));
+    let parts = error.message().split_inclusive(['`', '"']).enumerate().map(|(i, part)| {
+        let name = part.trim_end_matches(['`', '"']);
+        let secret = i % 2 == 1 && (name.len() > MOST || name.starts_with("sk-"));
+        if secret { part.replace(name, "***") } else { part.to_owned() }
+    });
+    format!("{place}{}", parts.collect::<String>().trim_end())
 }
 
 /// The hash by which a file knows a key.
@@ -197,11 +212,14 @@ mod tests {
             (text.clone(), 0o640, "expected mode 600"),
             ("[[key]]\nname = \"x\"\nsha256 = \"12\"".to_owned(), 0o600, "64 hexadecimal digits"),
             (format!("[[key]]\nname = \"x\"\nsha256 = \"{hash}\"\ncolour = 1"), 0o600, "unknown field `colour`"),
+            (format!("{text}\nsk-SECRETRAWKEY"), 0o600, "line 7: "),
+            (format!("{text}\nsha256 = sk-SECRETRAWKEY"), 0o600, "line 7: "),
+            (format!("{text}\nsk-SECRETRAWKEY = 1"), 0o600, "unknown field `***`"),
             (format!("{text}\n{text}"), 0o600, "two keys are called \"ann\""),
         ] {
             write(&text, mode);
             let error = keys.reload().unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(expected) && !error.contains("SECRET"), "{error}");
             assert!(keys.find("secret").is_some(), "what cannot be read changes nothing");
         }
     }

@@ -76,13 +76,13 @@ impl ResponseWriter {
         });
         let output: Vec<Value> = match status {
             "in_progress" => Vec::new(),
-            _ => (0..self.blocks.all.len()).map(|index| self.item(index, "completed")).collect(),
+            _ => (0..self.blocks.all.len()).map(|index| self.item(index, self.ended(index))).collect(),
         };
         let mut body = json!({
             "id": self.id,
             "object": "response",
             "created_at": self.created,
-            "completed_at": ended.then(now),
+            "completed_at": (status == "completed").then(now),
             "status": status,
             "background": false,
             "error": error,
@@ -236,9 +236,17 @@ impl ResponseWriter {
             let done = with(json!({"content_index": 0, "part": part}));
             events.push(self.event("response.content_part.done", done));
         }
-        let item = self.item(index, "completed");
+        let item = self.item(index, self.ended(index));
         events.push(self.event("response.output_item.done", json!({"output_index": index, "item": item})));
         events
+    }
+
+    /// The status of an item that has ended: the last of an answer that was cut is incomplete, but for a call whose arguments are whole.
+    fn ended(&self, index: usize) -> &'static str {
+        let (block, text) = &self.blocks.all[index];
+        let is_last = index + 1 == self.blocks.all.len();
+        let is_whole = || matches!(block, Block::Call { .. }) && serde_json::from_str::<Value>(text).is_ok();
+        if self.finish_reason == "length" && is_last && !is_whole() { "incomplete" } else { "completed" }
     }
 
     fn status(&self) -> &'static str {

@@ -1,4 +1,5 @@
 use crate::exit::{Exit, UsageError};
+use crate::hub;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -86,11 +87,19 @@ impl Edit {
                 message: format!("--set: expected KEY=VALUE, found `{set}`"),
                 hint: EXAMPLE,
             })?;
+            if key.starts_with("split.") {
+                let message = format!("--set {key}: expected a key of the model, found one of the parts of its file");
+                return Err(UsageError { message, hint: "`trine split` and `trine merge` write these" }.into());
+            }
             let value = parse(key, text, old.get(key))?;
             metadata.insert(key, value);
         }
         if let Some(path) = &self.chat_template {
             let template = crate::load::template(path).map_err(|message| UsageError { message, hint: EXAMPLE })?;
+            if let Err(error) = trine_text::Template::new(&template, "", "") {
+                let message = format!("--chat-template {}: {error}", path.display());
+                return Err(UsageError { message, hint: "expected a template in Jinja" }.into());
+            }
             metadata.insert(TEMPLATE, template);
         }
         for key in &self.remove {
@@ -108,6 +117,7 @@ impl Edit {
             let message = "expected a change, found none".to_owned();
             return Err(UsageError { message, hint: EXAMPLE }.into());
         }
+        hub::check_not_cached(&self.model)?;
         check(&self.model, &metadata)?;
         let edited = edit(&self.model, &metadata)?;
         if old.iter().any(|(key, _)| key.starts_with(RECEIPT)) {

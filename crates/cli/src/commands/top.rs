@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
     trine top http://10.0.0.7:8080 --key \"$KEY\"")]
 pub struct Top {
     /// Address of the server
-    #[arg(default_value = "http://127.0.0.1:8080", value_parser = secret::http_address)]
+    #[arg(default_value = "http://127.0.0.1:8080", value_parser = secret::server_address)]
     url: String,
     /// Key of the server, if it asks for one
     #[arg(long, value_name = "KEY", env = "TRINE_API_KEY", hide_env_values = true)]

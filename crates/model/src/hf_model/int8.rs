@@ -1,6 +1,6 @@
 //! Linear layers as integers of 8 bits with a scale for each row, as compressed-tensors stores W8A8.
 
-use crate::Result;
+use crate::{Error, Result};
 use trine_tensor::format::{F16, I8};
 use trine_tensor::{IntegerScheme, View};
 
@@ -16,6 +16,9 @@ pub(super) fn codes(view: &View) -> Result<View> {
     let (mut row, mut codes) = (vec![0.0; view.cols()], Vec::with_capacity(view.rows() * view.cols()));
     for i in 0..view.rows() {
         view.decode_row(i, &mut row);
+        if let Some(&found) = row.iter().find(|weight| !weight.is_finite()) {
+            return Err(Error::BadWeight { tensor: view.name.clone(), expected: "finite weights", found });
+        }
         let scale = scale(&row);
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         codes.extend(row.iter().map(|w| (w * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));

@@ -86,6 +86,8 @@ impl<'a> HfModel<'a> {
             info.shape.len() > 1 && ![&U8, &I8].contains(&info.format) && !info.name.ends_with("_scale")
         };
         let dtype = match hf.tensors.iter().find(float).map(|info| info.format) {
+            // Scales of ternary matrices and norms are float32, and transformers multiplies only what has one format.
+            _ if bit_linear => "float32",
             Some(format) if format == &F16 => "float16",
             Some(format) if format == &BF16 => "bfloat16",
             _ => "float32",

@@ -88,6 +88,10 @@ impl Compare {
             let message = format!("expected two models or more and a text, found {} model", self.models.len());
             return Err(UsageError { message, hint: "for example trine compare f16.gguf q4.gguf text.txt" }.into());
         }
+        if self.load.other_model() == Some("--quantize-on-load") {
+            let message = "--quantize-on-load: expected files as they are, whose sizes are compared".to_owned();
+            return Err(UsageError { message, hint: "`trine quantize` writes the other file" }.into());
+        }
         let stop = interrupt::flag()?;
         let mut rows: Vec<Row> = Vec::new();
         for file in &self.models {

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 use trine::Decoder;
 use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions, Reference, SavedLogits, compare, save_logits};
+use trine_tensor::receipt::Sha256;
 use trine_train::data::DocumentFormat;
 
 /// Tokens of a chunk, as in llama.cpp.
@@ -142,7 +143,7 @@ impl EvalKl {
             let message = format!("--context {context}: {} has its own", self.reference.display());
             return Err(UsageError { message, hint: "omit --context" }.into());
         }
-        let recorder = self.record.recorder(&self.load.layouts, &self.model, self.text.as_deref())?;
+        let recorder = self.record.recorder(&self.load, &self.model, self.text.as_deref())?;
         let start = Instant::now();
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
         let options = options(&self.load, &decoder);
@@ -151,7 +152,8 @@ impl EvalKl {
             let chunks = saved.chunks(decoder.tokenizer(), most(self.chunks))?;
             self.compare(Reference::Saved(&mut saved), decoder, &chunks, &options, &stop)?
         } else {
-            let reference = open(&self.load, &self.reference, self.quiet, &stop)?;
+            // Only the other model is quantized as it is loaded.
+            let reference = open(&self.load.as_stored(), &self.reference, self.quiet, &stop)?;
             let text = self.text.as_deref().expect("it was checked");
             let chunks = chunks(&self.load, &reference, text, most(self.chunks))?;
             if text != Path::new("-")
@@ -170,6 +172,10 @@ impl EvalKl {
         if let (Some(recorder), Some(text), true) = (recorder, &self.text, report.complete) {
             let mut results = serde_json::to_value(&report)?;
             results["reference"] = json!(record::name(&self.reference));
+            if self.reference.is_file() {
+                let file = std::fs::File::open(&self.reference)?;
+                results["reference_sha256"] = json!(Sha256::of_reader(file, || true)?);
+            }
             recorder.record("kl", text, results)?;
         }
         let mut out = io::stdout().lock();

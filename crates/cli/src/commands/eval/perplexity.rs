@@ -93,7 +93,7 @@ impl EvalPerplexity {
         // Ctrl-C ends the reading of a pipe at once.
         let (documents, separated) = self.documents()?;
         let stop = interrupt::flag()?;
-        let recorder = self.record.recorder(&self.load.layouts, &self.model, Some(&self.text))?;
+        let recorder = self.record.recorder(&self.load, &self.model, Some(&self.text))?;
         let decoder = self.load.load(&self.model, self.quiet, &stop)?;
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
