@@ -86,8 +86,6 @@ impl<'a> HfModel<'a> {
             info.shape.len() > 1 && ![&U8, &I8].contains(&info.format) && !info.name.ends_with("_scale")
         };
         let dtype = match hf.tensors.iter().find(float).map(|info| info.format) {
-            // Scales of ternary matrices and norms are float32, and transformers multiplies only what has one format.
-            _ if bit_linear => "float32",
             Some(format) if format == &F16 => "float16",
             Some(format) if format == &BF16 => "bfloat16",
             _ => "float32",
@@ -102,7 +100,10 @@ impl<'a> HfModel<'a> {
     fn add(&mut self, i: usize, info: &TensorInfo, format: Option<&'static Format>) -> Option<()> {
         let (spec, arch) = (self.model.spec(), self.model.spec().arch);
         let usual = arch.usual_name(&info.name);
+        let bit_linear = self.bit_linear;
         let float = |found: &'static Format| match format {
+            // transformers multiplies BitNet's embeddings, norms and scales as they are stored: they must have one format.
+            _ if bit_linear => format.unwrap_or(&F32),
             _ if info.shape.len() < 2 => &F32,
             Some(format) if format != &I8 => format,
             _ if [&F32, &F16, &BF16].contains(&found) => found,
@@ -156,7 +157,7 @@ impl<'a> HfModel<'a> {
             ("attn_v_b.weight", _) => {}
             (_, Some(name)) if self.bit_linear && is_bit_linear(&usual) && info.shape[0].is_multiple_of(4) => {
                 push(name.clone(), &U8, vec![info.shape[0] / 4, info.shape[1]], Part::Packed(i));
-                push(format!("{name}_scale"), &F32, vec![1], Part::Scale(i));
+                push(format!("{name}_scale"), float(&F32), vec![1], Part::Scale(i));
             }
             (_, Some(name)) if format == Some(&I8) && int8::is_linear(&usual) && info.shape.len() == 2 => {
                 push(name.clone(), &I8, info.shape.clone(), Part::Int8(i));
