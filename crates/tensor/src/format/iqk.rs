@@ -98,8 +98,11 @@ fn decode<K: Kind, const BYTES: usize>(row: &[u8], _tail: &[u8], out: &mut [f32]
 #[inline(always)]
 pub(super) fn encode<K: Kind, const BYTES: usize>(weights: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     let (head, blocks) = out.split_at_mut(K::HEAD);
-    let fits: Vec<Fits> =
-        weights.chunks(BLOCK).enumerate().map(|(n, block)| fit::<K>(block, importance, n * BLOCK)).collect();
+    // Closures would not have the instructions of the caller.
+    let mut fits: Vec<Fits> = Vec::with_capacity(weights.len() / BLOCK);
+    for (n, block) in weights.chunks(BLOCK).enumerate() {
+        fits.push(fit::<K>(block, importance, n * BLOCK));
+    }
     let [low, high, _] = K::SCALES;
     let step = |fits: &[Fits]| {
         let of = |get: fn(&Fits) -> Lanes| fits.iter().flat_map(get).collect::<Vec<_>>();
@@ -141,15 +144,13 @@ fn fit<K: Kind>(block: &[f32], importance: Option<&[f32]>, at: usize) -> Fits {
     levels[1].iter_mut().for_each(|level| *level += K::MOVE);
     let (tables, totals) = if K::PART == 16 {
         let parts = Parts::<16>::new(block, importance, at);
-        (levels.map(|levels| parts.levels(&levels)), parts.totals)
+        ([parts.levels(&levels[0]), parts.levels(&levels[1])], parts.totals)
     } else {
         // Eight parts of 32, which stand for two of 16 each.
         let parts = Parts::<32>::new(block, importance, at);
         let twice = |lanes: Lanes| std::array::from_fn(|i| lanes[i / 2]);
-        (
-            levels.map(|levels| parts.levels(&levels)).map(|(scales, falls)| (twice(scales), twice(falls))),
-            twice(parts.totals),
-        )
+        let tables = [parts.levels(&levels[0]), parts.levels(&levels[1])];
+        (tables.map(|(scales, falls)| (twice(scales), twice(falls))), twice(parts.totals))
     };
     let [(scales, falls), (other, better)] = tables;
     let chosen = |i: &usize| better[*i] > falls[*i];
