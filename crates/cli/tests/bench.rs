@@ -297,6 +297,8 @@ fn invalid_arguments_are_rejected() {
         ),
         (&["bench", "none.gguf"], 3, "none.gguf"),
         (&["bench", "scale"], 2, "the word `scale`"),
+        (&["bench", "--under-load"], 2, "add --b or --against"),
+        (&["bench", "--load", "clients=1", "--output", "md"], 2, "text or JSON"),
     ] {
         let ran = trine_with(args);
         assert_eq!(ran.code, code, "{args:?}: {}", ran.err);

@@ -180,6 +180,13 @@ fn peer(text: &str) -> Result<PeerKind, String> {
 
 impl Model {
     pub fn run(self) -> Result<Exit> {
+        let refuse = |message: &str, hint| Err(UsageError { message: message.to_owned(), hint }.into());
+        if self.under_load && self.b.is_none() && self.against.is_none() {
+            return refuse("--under-load: expected a ratio to tell, found one model", "add --b or --against");
+        }
+        if self.load.is_some() && matches!(self.report.format(), ReportFormat::Markdown | ReportFormat::Csv) {
+            return refuse("--output: a report of --load is text or JSON", "omit --output, or pass --json");
+        }
         let stop = interrupt::flag()?;
         let synthetic = self.synthetic()?;
         if let (Some((shape, mixture)), Some(path)) = (synthetic, &self.write_model) {
