@@ -307,9 +307,10 @@ fn is_quiet(matches: &ArgMatches) -> bool {
 
 /// JSON is text: names of files that are not cannot be in it.
 fn check_json() -> Result<(), UsageError> {
-    let mut args = std::env::args_os().skip(1);
-    let is_json = std::env::args_os().any(|arg| arg == "--json");
-    match args.find(|arg| is_json && arg.to_str().is_none()) {
+    let all: Vec<_> = std::env::args_os().collect();
+    let is_form = |pair: &[std::ffi::OsString]| (pair[0] == "--output" || pair[0] == "-o") && pair[1] == "json";
+    let is_json = all.iter().any(|arg| arg == "--json" || arg == "--output=json") || all.windows(2).any(is_form);
+    match all.into_iter().skip(1).find(|arg| is_json && arg.to_str().is_none()) {
         None => Ok(()),
         Some(arg) => {
             let message = format!("--json: expected names in UTF-8, found `{}`", arg.to_string_lossy());

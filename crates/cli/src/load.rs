@@ -56,7 +56,7 @@ pub struct LoadArgs {
     ///
     /// Nothing is written. Loading takes as long as trine quantize, each time.
     #[arg(long, value_name = "NAME", hide_short_help = true, value_parser = on_load)]
-    quantize_on_load: Option<Target>,
+    pub quantize_on_load: Option<Target>,
     /// Check the file as trine verify does before it is loaded, and refuse it if something is wrong
     #[arg(long, hide_short_help = true)]
     verify: bool,

@@ -113,3 +113,10 @@ pub fn free_memory() -> Option<u64> {
 pub fn f32_peak(threads: usize) -> Option<f64> {
     trine_kernels::tables().next().map(|table| peaks(table, threads, &[]).f32)
 }
+
+/// 1, 2, 4 and so on, and all cores.
+pub fn thread_counts(cores: usize) -> Vec<u32> {
+    let mut counts: Vec<u32> = (0..32).map(|i| 1u32 << i).take_while(|&n| (n as usize) < cores).collect();
+    counts.push(cores as u32);
+    counts
+}

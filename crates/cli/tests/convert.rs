@@ -92,8 +92,10 @@ fn pictures_replace_no_model_and_keys_make_no_file_unreadable() {
     }
     use std::os::unix::ffi::OsStrExt;
     let name = std::ffi::OsStr::from_bytes(b"bad\xffname.gguf");
-    let ran = run(trine().args(["verify", "--json"]).arg(name), "");
-    assert!(ran.code == 2 && ran.err.contains("expected names in UTF-8"), "{} {}", ran.code, ran.err);
+    for args in [&["verify", "--json"][..], &["bench", "startup", "--output", "json"]] {
+        let ran = run(trine().args(args).arg(name), "");
+        assert!(ran.code == 2 && ran.err.contains("expected names in UTF-8"), "{} {}", ran.code, ran.err);
+    }
 }
 
 #[test]

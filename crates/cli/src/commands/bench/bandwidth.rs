@@ -32,7 +32,8 @@ pub struct Bandwidth {
 impl Bandwidth {
     pub fn run(self) -> Result<Exit> {
         let machine = measure::machine();
-        let threads = if self.threads.is_empty() { powers(machine.cores.unwrap_or(1)) } else { self.threads };
+        let threads =
+            if self.threads.is_empty() { measure::thread_counts(machine.cores.unwrap_or(1)) } else { self.threads };
         let mut results = Vec::new();
         let mut rows = vec![["threads", "pages", "GB/s", "95 %", "CV"].map(str::to_owned)];
         for threads in threads {
@@ -61,11 +62,4 @@ impl Bandwidth {
         self.report.print(&report, &rows, 2, "95 %: interval of the median; CV: standard deviation over mean")?;
         Ok(Exit::Done)
     }
-}
-
-/// 1, 2, 4 and so on, and all.
-pub fn powers(cores: usize) -> Vec<u32> {
-    let mut numbers: Vec<u32> = (0..32).map(|i| 1u32 << i).take_while(|&n| (n as usize) < cores).collect();
-    numbers.push(cores as u32);
-    numbers
 }

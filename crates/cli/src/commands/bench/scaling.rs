@@ -1,6 +1,5 @@
 //! `trine bench scaling`: how speed grows with threads.
 
-use super::bandwidth::powers;
 use crate::exit::Exit;
 use crate::load::MachineArgs;
 use crate::report::ReportArgs;
@@ -50,7 +49,11 @@ impl Scaling {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let path = self.model.clone().map_or_else(|| crate::load::unnamed("", false), Ok)?;
         let machine = measure::machine();
-        let counts = if self.counts.is_empty() { powers(machine.cores.unwrap_or(1)) } else { self.counts.clone() };
+        let counts = if self.counts.is_empty() {
+            measure::thread_counts(machine.cores.unwrap_or(1))
+        } else {
+            self.counts.clone()
+        };
         let test = |kind, tokens| Test { kind, tokens, sequences: 1, depth: 0 };
         let tests = [test(Kind::Prefill, self.prefill), test(Kind::Decode, self.decode)];
         let tests: Vec<Test> = tests.into_iter().filter(|test| test.tokens > 0).collect();

@@ -88,7 +88,7 @@ impl Compare {
             let message = format!("expected two models or more and a text, found {} model", self.models.len());
             return Err(UsageError { message, hint: "for example trine compare f16.gguf q4.gguf text.txt" }.into());
         }
-        if self.load.other_model() == Some("--quantize-on-load") {
+        if self.load.quantize_on_load.is_some() {
             let message = "--quantize-on-load: expected files as they are, whose sizes are compared".to_owned();
             return Err(UsageError { message, hint: "`trine quantize` writes the other file" }.into());
         }
