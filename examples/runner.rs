@@ -33,6 +33,7 @@ impl Runner for Halved {
     fn kv_shape(&self, blocks: KvBlocks, cache_type: CacheType) -> KvShape { self.0.kv_shape(blocks, cache_type) }
     fn create_cache(&mut self, blocks: KvBlocks, cache_type: CacheType) -> Result<CacheId, Error> { self.0.create_cache(blocks, cache_type) }
     fn release_cache(&mut self, cache: CacheId) { self.0.release_cache(cache) }
+    fn trim(&mut self) { self.0.trim() }
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) { self.0.copy_block(cache, from, to) }
     fn read_block(&mut self, cache: CacheId, block: KvBlock, out: &mut Vec<u8>) -> Result<(), Error> { self.0.read_block(cache, block, out) }
     fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) { self.0.write_block(cache, block, bytes) }

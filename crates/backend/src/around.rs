@@ -72,6 +72,10 @@ impl<B: Backend, F: FnMut(&mut B, OpOf<B>) -> B::Act> Backend for Around<B, F> {
         self.inner.release_cache(cache);
     }
 
+    fn trim(&mut self) {
+        self.inner.trim();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.inner.copy_block(cache, from, to);
     }

@@ -160,6 +160,11 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
         self.right.release_cache(right);
     }
 
+    fn trim(&mut self) {
+        self.left.trim();
+        self.right.trim();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         let (left, right) = self.caches[&cache];
         self.left.copy_block(left, from, to);

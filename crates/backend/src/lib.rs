@@ -272,6 +272,10 @@ pub trait Backend {
     /// When there is none of this id, as in the methods below.
     fn release_cache(&mut self, cache: CacheId);
 
+    /// Gives back memory that nothing uses now, such as buffers of activations that are kept for the next pass. What is computed later is the
+    /// same, and the first pass takes longer.
+    fn trim(&mut self);
+
     /// Copies the keys and values of one block, in all layers, to another block of the same cache.
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock);
 

@@ -171,6 +171,10 @@ impl<B: Backend> Backend for Observe<B> {
         self.inner.release_cache(cache);
     }
 
+    fn trim(&mut self) {
+        self.inner.trim();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.inner.copy_block(cache, from, to);
     }

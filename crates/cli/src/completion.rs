@@ -57,7 +57,7 @@ fn devices() -> Vec<String> {
 }
 
 fn shapes() -> Vec<String> {
-    SHAPES.iter().map(|shape| shape.name.to_owned()).collect()
+    SHAPES.iter().map(|shape| shape.name.to_string()).collect()
 }
 
 /// Files, folders, the built-in model and downloaded ones.

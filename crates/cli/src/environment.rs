@@ -29,7 +29,7 @@ pub fn matches(command: Command) -> ArgMatches {
         // What is wrong is an event, too.
         say::start_log(true);
     }
-    let command = crate::hub::with_models(with_variables(with_values(command)));
+    let command = all(command);
     let names = names(&command);
     // Long help names all variables, set or not.
     if std::env::args_os().any(|arg| arg == "--help")
@@ -96,6 +96,11 @@ pub fn matches(command: Command) -> ArgMatches {
         unread.iter().for_each(|message| note!("warning: {message}"));
     }
     matches
+}
+
+/// The command line with all its variables, and what models may be.
+pub fn all(command: Command) -> Command {
+    crate::hub::with_models(with_variables(with_values(command)))
 }
 
 /// What is wrong with variables that have our prefix and none of these names.
@@ -194,7 +199,7 @@ fn exit(error: clap::Error) -> ! {
 }
 
 /// The variables of an option, of which the first that is set counts.
-fn variables(arg: &Arg) -> Vec<String> {
+pub fn variables(arg: &Arg) -> Vec<String> {
     let Some(own) = arg.get_env().and_then(|name| name.to_str()) else { return Vec::new() };
     let aliases = arg.get_visible_aliases().unwrap_or_default().into_iter().map(name);
     let elsewhere = ELSEWHERE.iter().filter(|(ours, _)| *ours == own).map(|(_, theirs)| theirs.to_string());

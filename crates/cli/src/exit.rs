@@ -25,6 +25,18 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+/// All exit statuses, and what each means.
+pub const STATUSES: [(Exit, &str); 8] = [
+    (Exit::Done, "success"),
+    (Exit::Work, "the command failed"),
+    (Exit::Usage, "the command line or a configuration is invalid"),
+    (Exit::Model, "the model file cannot be opened, or is invalid"),
+    (Exit::Regression, "`trine bench` is slower than its baseline, or does not keep a limit"),
+    (Exit::Findings, "`trine doctor`, `trine verify` or `trine crossval` found a problem"),
+    (Exit::CannotTell, "`trine bench` cannot tell whether it is slower, or keeps a limit"),
+    (Exit::Interrupted, "interrupted by Ctrl-C"),
+];
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)

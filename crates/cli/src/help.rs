@@ -3,6 +3,7 @@
 use crate::Cli;
 use crate::commands::GROUPS;
 use crate::config;
+use crate::exit;
 use crate::near;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory};
@@ -25,7 +26,13 @@ pub fn command() -> Command {
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{groups}\n{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
-    config::with_flags(Cli::command()).help_template(template).mut_subcommands(with_numbers)
+    let statuses: String = exit::STATUSES
+        .iter()
+        .map(|(exit, meaning)| format!("  {literal}{:<3}{literal:#}  {meaning}\n", *exit as u8))
+        .collect();
+    let after = command.get_after_long_help().cloned().unwrap_or_default();
+    let after = format!("{header}Exit status:{header:#}\n{statuses}\n{}", after.ansi());
+    config::with_flags(Cli::command()).after_long_help(after).help_template(template).mut_subcommands(with_numbers)
 }
 
 /// The command line whose options take negative numbers, if only to say what is wrong with them.

@@ -4,7 +4,7 @@ use crate::answer::Pace;
 use crate::exit::UsageError;
 use crate::input::file;
 use crate::table::{self, Facts};
-use crate::{progress, recipe, units};
+use crate::{priority, progress, recipe, units};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -204,11 +204,18 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", env = "TRINE_THREADS_BATCH", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads_batch: Option<u32>,
-    /// Bind threads to CPUs: none, auto, or a list such as 0,2-5
+    /// Bind threads to CPUs: none, auto, compact, scatter, or a list such as 0,2-5
     ///
-    /// auto binds each thread to a physical core, a list binds one thread to each CPU in it.
+    /// auto binds each thread to a physical core, compact to the next CPU of the same core as long as there is one, scatter to physical cores of each
+    /// NUMA node in turn. A list binds one thread to each CPU in it.
     #[arg(long, value_name = "CPUS", env = "TRINE_CPU_AFFINITY", default_value = "none", hide_short_help = true)]
     cpu_affinity: Affinity,
+    /// Priority of all threads, as that of the program nice: from -20, before all others, to 19, when nobody else computes [default: as it is]
+    ///
+    /// Less than 0 is for the administrator alone; others get a warning.
+    #[arg(long, value_name = "N", env = "TRINE_NICE", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(i32).range(-20..=19))]
+    nice: Option<i32>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Format of the KV cache: f32, f16, bf16, q8_0, q4_0, or two as KEYS/VALUES
@@ -310,7 +317,9 @@ fn isa(name: &str) -> Result<DeviceName, trine_model::Error> {
 }
 
 impl MachineArgs {
+    /// How the machine is used. Sets the priority of this thread and those that it starts.
     pub fn options(&self) -> Options {
+        self.nice.into_iter().for_each(priority::set);
         let mut options = Options::default();
         options.device.device = self.device.name();
         let cpu = &mut options.device.cpu;

@@ -30,10 +30,13 @@ mod measure;
 mod near;
 mod output;
 mod print_config;
+mod priority;
 mod profile;
 mod progress;
 mod recipe;
 mod record;
+#[cfg(test)]
+mod reference;
 mod report;
 mod sampling;
 mod say;
@@ -61,16 +64,7 @@ use std::process::ExitCode;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "`trine COMMAND -h` lists common options, `trine COMMAND --help` all of them.",
-    after_long_help = "Exit status:\n  \
-        0    success\n  \
-        1    the command failed\n  \
-        2    the command line or configuration is invalid\n  \
-        3    the model file cannot be opened, or is invalid\n  \
-        4    `trine bench` is slower than its baseline\n  \
-        5    `trine doctor` or `trine crossval` found a problem\n  \
-        6    `trine bench` cannot tell whether it is slower than its baseline\n  \
-        130  interrupted\n\n\
-        The name of the built-in model is `embedded:stories`.\n\
+    after_long_help = "The name of the built-in model is `embedded:stories`.\n\
         If the reader of its output exits (`trine ... | head`), trine exits with 0.\n\
         RUST_LOG=debug shows internal events on stderr."
 )]

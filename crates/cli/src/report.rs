@@ -19,6 +19,21 @@ pub struct ReportArgs {
     json: bool,
 }
 
+/// The commit that the program was built from: `TRINE_COMMIT` when it was compiled.
+pub fn commit() -> Option<String> {
+    option_env!("TRINE_COMMIT").map(str::to_owned)
+}
+
+/// The command line, as somebody may type it again.
+pub fn command() -> String {
+    let quoted = |word: std::borrow::Cow<str>| match word.contains([' ', '*', '\'', '"', '$', '\\']) {
+        true => format!("'{}'", word.replace('\'', "'\\''")),
+        false => word.into_owned(),
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy()));
+    std::iter::once("trine".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
     Text,
@@ -38,7 +53,11 @@ impl ReportArgs {
     pub fn print<const N: usize>(self, report: &Value, rows: &[[String; N]], left: usize, legend: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
         match self.format() {
-            ReportFormat::Json => writeln!(out, "{report}")?,
+            ReportFormat::Json => {
+                let mut report = report.clone();
+                (report["commit"], report["command"]) = (commit().into(), command().into());
+                writeln!(out, "{report}")?;
+            }
             ReportFormat::Csv => {
                 let results = report["results"].as_array().map_or(&[][..], Vec::as_slice);
                 writeln!(out, "{}", table::csv(results))?;

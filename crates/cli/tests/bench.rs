@@ -68,8 +68,10 @@ fn a_bench_is_one_object_with_every_test() {
 fn parts_are_measured_and_reported_in_every_form() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny(folder.path());
+    let itself = format!("'{}' run '{model}' hi --raw --max-tokens 1", env!("CARGO_BIN_EXE_trine"));
     for (part, rows, first) in [
-        (&["bench", "startup", &*model, "-r", "2"][..], 8, "cold"),
+        (&["bench", "startup", &*model, "-r", "2", "--against", &itself][..], 12, "trine"),
+        (&["bench", "ops", "gemm", "silu", "q4_0", "--side", "256", "--tokens", "1", "-r", "1"], 6, "gemm"),
         (&["bench", "scaling", &model, "--counts", "1,2", "--prefill", "16", "--decode", "4", "-r", "1"], 4, "pp16"),
         (&["bench", "batching", &model, "--load", "clients=2,requests=4,output=2-8,prompt=4", "-r", "1"], 3, "none"),
         (&["bench", "bandwidth", "--threads", "1", "-r", "2"], 1, "1"),
@@ -97,6 +99,7 @@ fn parts_are_measured_and_reported_in_every_form() {
         assert!(markdown.contains(&format!("\n| {first} |")) && markdown.contains("---:|"), "{markdown}");
         assert!(form("text").lines().any(|line| line.starts_with(first)), "{part:?}");
         assert!(!json["machine"]["os"].is_null() && json["trine"] == env!("CARGO_PKG_VERSION"), "{json}");
+        assert!(json["command"].as_str().unwrap().starts_with("trine bench "), "{json}");
     }
     // A file of the name of a part.
     std::fs::copy(&model, folder.path().join("scaling")).unwrap();
@@ -134,6 +137,12 @@ fn records_are_shown_with_what_changed() {
     let some = bench(&["history", "--test", "tg4", "--model", "tiny", "--last", "1", "--output", "md"]);
     assert_eq!(some.out.lines().count(), 3, "{}", some.out);
     assert_eq!(bench(&["history", "--model", "other", "--json"]).json()["results"].as_array().unwrap().len(), 0);
+    let svg = folder.path().join("trend.svg");
+    assert_eq!(bench(&["history", "--svg", svg.to_str().unwrap()]).code, 0);
+    let svg = std::fs::read_to_string(&svg).unwrap();
+    assert!(svg.contains("<polyline") && svg.contains("tg4") && svg.contains("pp16"), "{svg}");
+    let records = std::fs::read_to_string(folder.path().join("trine/bench.jsonl")).unwrap();
+    assert!(records.contains("--record\""), "{records}");
     let path = folder.path().join("broken.jsonl");
     std::fs::write(&path, "{}\n").unwrap();
     let broken = bench(&["history", "--file", path.to_str().unwrap()]);

@@ -12,6 +12,7 @@ const BAD: &[(&str, &str)] = &[
     ("RAYON_NUM_THREADS", "99999"),
     ("RAYON_NUM_THREADS", "many"),
     ("TRINE_CPU_AFFINITY", "x"),
+    ("TRINE_NICE", "20"),
     ("TRINE_DEVICE", "gpu"),
     ("TRINE_ISA", "mmx"),
     ("TRINE_CACHE_TYPE", "q4_1"),

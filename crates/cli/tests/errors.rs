@@ -38,7 +38,7 @@ fn invalid_commands_exit_with_2() {
     check(&run(&["--threads", "0"]), 2, &["--threads"]);
     check(&run(&["--cache-type", "q4_1"]), 2, &["q4_1", "f32, f16, bf16, q8_0, q4_0"]);
     check(&["bench", model, "--cache-type", "q9"], 2, &["q9", "f32, f16, bf16, q8_0, q4_0"]);
-    check(&run(&["--cpu-affinity", "x"]), 2, &["none, auto, or a list"]);
+    check(&run(&["--cpu-affinity", "x"]), 2, &["none, auto, compact, scatter, or a list"]);
     check(&run(&["--cpu-affinity", "9999"]), 2, &["CPU 9999", "hint: "]);
     check(&run(&["--mem-limit", "1KB"]), 1, &["the limit of 1000", "hint: raise --mem-limit"]);
     check(&run(&["--mem-limit", "abc"]), 2, &["expected a size, such as 900MB or 8GiB"]);

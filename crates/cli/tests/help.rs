@@ -38,6 +38,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "scaling"],
     &["bench", "batching"],
     &["bench", "bandwidth"],
+    &["bench", "ops"],
     &["bench", "quantize"],
     &["bench", "history"],
     &["eval"],
@@ -48,6 +49,8 @@ const COMMANDS: &[&[&str]] = &[
     &["eval", "w8a8"],
     &["compare"],
     &["crossval"],
+    &["debug"],
+    &["debug", "activations"],
     &["devices"],
     &["completions"],
 ];

@@ -152,6 +152,8 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
         &["--max-batch-tokens", "1"],
         &["--threads", "1", "--threads-batch", "3"],
         &["--threads", "3", "--threads-batch", "2", "--cpu-affinity", "auto"],
+        &["--threads", "2", "--cpu-affinity", "compact", "--nice", "1"],
+        &["--threads", "3", "--cpu-affinity", "scatter"],
         &["--no-mmap"],
         &["--prefault"],
         &["--prefault=off", "--huge-pages", "off"],
@@ -168,6 +170,34 @@ fn neither_threads_nor_isa_nor_batch_nor_loading_change_a_token() {
     }
     let tokenizer = golden("llama").join("tokenizer.json").display().to_string();
     assert_eq!(greedy(&llama(), &["--tokenizer", &tokenizer]).json()["ids"], expected["ids"]);
+}
+
+/// The 19th field of a thread's `stat` is its priority.
+#[cfg(target_os = "linux")]
+#[test]
+fn all_threads_have_the_priority_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.txt").display().to_string();
+    let mut command = trine();
+    command.args(["generate-data", "embedded:stories", &out, "--count", "100000", "--threads", "3", "--nice", "7"]);
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let nice = |thread: &str| {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let found = stats.filter(|stat| stat.contains(&format!("({thread})"))).collect::<Vec<_>>().pop()?;
+        found.rsplit_once(") ")?.1.split(' ').nth(16)?.parse::<i32>().ok()
+    };
+    let begin = std::time::Instant::now();
+    let found = loop {
+        match ["trine-1", "trine-2", "trine"].map(nice) {
+            [Some(a), Some(b), Some(c)] => break Some([a, b, c]),
+            _ if begin.elapsed().as_secs() > 60 => break None,
+            _ => std::thread::sleep(std::time::Duration::from_millis(5)),
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(found, Some([7, 7, 7]));
 }
 
 #[test]

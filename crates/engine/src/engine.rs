@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use trine_backend::{Batch, CacheId, CacheType, KvBlocks, Stage};
 use trine_model::runner::{Output, Want};
 use trine_model::{Runner, Spec, Workload};
+use trine_tensor::memory;
 use trine_text::Tokenizer;
 
 /// How much an engine may do at once.
@@ -96,6 +97,7 @@ const FILTERS_WAIT: Duration = Duration::from_millis(1);
 pub struct Engine {
     pub(crate) runner: Box<dyn Runner>,
     pub(crate) cache: CacheId,
+    blocks: KvBlocks,
     tokenizer: Arc<Tokenizer>,
     pub(crate) scheduler: Scheduler,
     pub(crate) disk: Option<DiskCache>,
@@ -166,6 +168,7 @@ impl Engine {
         Ok(Engine {
             runner,
             cache,
+            blocks,
             tokenizer,
             scheduler,
             disk,
@@ -488,6 +491,22 @@ impl Engine {
     /// Forgets the keys and values of earlier requests. Those that run keep theirs.
     pub fn clear_prefix_cache(&mut self) {
         self.scheduler.blocks.clear();
+    }
+
+    /// Gives memory back to the system: buffers of passes, and, while there is no sequence, the KV cache with all that was kept for prompts that
+    /// begin as earlier ones; a cache on the disk keeps its own. Answers stay the same, and the next takes longer to begin.
+    ///
+    /// # Errors
+    /// When the device has no room for an empty KV cache again.
+    pub fn trim(&mut self) -> Result<(), Error> {
+        if self.scheduler.sequences().next().is_none() {
+            self.clear_prefix_cache();
+            let empty = self.runner.create_cache(self.blocks, self.options.cache_type)?;
+            self.runner.release_cache(std::mem::replace(&mut self.cache, empty));
+        }
+        self.runner.trim();
+        memory::give_back();
+        Ok(())
     }
 
     /// Whether a step would do nothing: no sequence is there, or all are paused.

@@ -158,6 +158,8 @@ impl Runner for Hashing {
 
     fn release_cache(&mut self, _cache: CacheId) {}
 
+    fn trim(&mut self) {}
+
     fn copy_block(&mut self, _cache: CacheId, _from: KvBlock, _to: KvBlock) {
         unreachable!("the engine does not copy")
     }

@@ -31,6 +31,10 @@ pub enum Affinity {
     None,
     /// Each thread to a physical core.
     Auto,
+    /// Threads next to each other: all hardware threads of a core, then those of the next.
+    Compact,
+    /// Threads far from each other: physical cores of each NUMA node in turn.
+    Scatter,
     /// Threads round-robin to these CPUs.
     List(Vec<usize>),
 }
@@ -42,9 +46,11 @@ impl std::str::FromStr for Affinity {
         match text {
             "none" => Ok(Affinity::None),
             "auto" => Ok(Affinity::Auto),
-            list => parse_list(list)
-                .map(Affinity::List)
-                .ok_or_else(|| format!("expected none, auto, or a list of CPUs such as 0,2-5, found `{list}`")),
+            "compact" => Ok(Affinity::Compact),
+            "scatter" => Ok(Affinity::Scatter),
+            list => parse_list(list).map(Affinity::List).ok_or_else(|| {
+                format!("expected none, auto, compact, scatter, or a list of CPUs such as 0,2-5, found `{list}`")
+            }),
         }
     }
 }
@@ -108,6 +114,24 @@ impl Topology {
     pub fn spread(&self) -> Vec<usize> {
         let deepest = self.cores.iter().map(Vec::len).max().unwrap_or(0);
         (0..deepest).flat_map(|i| self.cores.iter().filter_map(move |core| core.get(i).copied())).collect()
+    }
+
+    /// CPUs with those of a core next to each other.
+    pub fn compact(&self) -> Vec<usize> {
+        self.cores.iter().flatten().copied().collect()
+    }
+
+    /// CPUs of each node in turn, first one of each core.
+    pub fn scatter(&self) -> Vec<usize> {
+        let spread = self.spread();
+        let mut turns: Vec<(usize, usize, usize)> = Vec::new();
+        for (i, &cpu) in spread.iter().enumerate() {
+            let node = self.nodes.iter().position(|node| node.cpus.contains(&cpu)).unwrap_or(0);
+            let turn = turns.iter().filter(|(_, other, _)| *other == node).count();
+            turns.push((turn, node, i));
+        }
+        turns.sort_unstable();
+        turns.into_iter().map(|(_, _, i)| spread[i]).collect()
     }
 
     /// The topology restricted to some CPUs.
@@ -262,6 +286,8 @@ mod tests {
         let all = read(&[0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(all.cores, [[0, 4], [1, 5], [2, 6], [3, 7]]);
         assert_eq!(all.spread(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(all.compact(), [0, 4, 1, 5, 2, 6, 3, 7]);
+        assert_eq!(all.scatter(), [0, 2, 1, 3, 4, 6, 5, 7]);
         assert_eq!(all.nodes[1], Node { id: 1, cpus: vec![2, 3, 6, 7] });
         assert_eq!((all.cpu_quota, all.memory_limit), (None, None));
         assert_eq!(all.clone().within(&[4, 5, 0]), read(&[0, 4, 5]));

@@ -27,6 +27,8 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
     let test = Test { kind, tokens: 64, sequences: 1, depth: 0 };
     let limits = Limits::default();
     BenchReport {
+        commit: None,
+        command: None,
         trine: "0".into(),
         time: None,
         machine: Machine { cpu: Some("CPU".into()), cores: Some(2), memory_bytes: None, os: "linux".into() },

@@ -78,6 +78,7 @@ fn shapes_have_the_parameters_of_their_models() {
         ("2b4t", 2_412_820_480),
         ("1.1b", 1_100_048_384),
         ("7b", 6_738_415_616),
+        ("70b", 68_976_648_192),
         ("qwen3-0.6b", 596_049_920),
         ("qwen3-8b", 8_190_735_360),
         ("gemma3-1b", 999_885_952),
@@ -85,6 +86,37 @@ fn shapes_have_the_parameters_of_their_models() {
         assert_eq!(synthetic::shape(name).unwrap().parameters(), parameters, "{name}");
     }
     assert!(SHAPES.iter().all(|shape| Mixture::named(shape.usual_mixture()).is_some()));
+}
+
+#[test]
+fn a_shape_is_a_name_or_sizes() {
+    let sizes = |text: &str| {
+        let Sizes { n_layers, hidden_size, n_heads, n_kv_heads, head_dim, intermediate_size, vocab_size, .. } =
+            text.parse::<Shape>().unwrap().sizes;
+        [n_layers, hidden_size, n_heads, n_kv_heads, head_dim, intermediate_size, vocab_size]
+    };
+    for (text, expected) in [
+        ("7b", [32, 4096, 32, 32, 128, 11008, 32000]),
+        ("layers=4,hidden=2048", [4, 2048, 16, 16, 128, 5632, 32000]),
+        ("70b,layers=2", [2, 8192, 64, 8, 128, 28672, 32000]),
+        ("qwen3-8b,hidden=1024,ffn=768,vocab=512", [36, 1024, 8, 2, 128, 768, 512]),
+        ("hidden=512,head-dim=64,heads=12,kv-heads=3", [32, 512, 12, 3, 64, 1536, 32000]),
+    ] {
+        assert_eq!(sizes(text), expected, "{text}");
+    }
+    for (text, problem) in [
+        ("8b", "expected one of tiny, 42m,"),
+        ("7b,layer=2", "expected one of layers, hidden, heads, kv-heads, head-dim, ffn, vocab, context, found `layer`"),
+        ("layers=0", "layers: expected 1 to 1000, found `layers=0`"),
+        ("layers=2,layers=3", "layers: expected one size, found two"),
+        ("7b,2", "expected a size as KEY=N, found `2`"),
+        ("heads=6,kv-heads=4", "kv-heads: expected a divisor of 6 heads, found 4"),
+        ("head-dim=63", "head-dim: expected an even number, found 63"),
+        ("vocab=10", "vocab: expected 512 at least, found 10"),
+    ] {
+        let found = text.parse::<Shape>().unwrap_err();
+        assert!(found.starts_with(problem), "{text}: {found}");
+    }
 }
 
 fn engine() -> EngineOptions {
@@ -132,7 +164,7 @@ fn layers_with_a_window_read_no_more_than_it() {
     let folder = tempfile::tempdir().unwrap();
     let &Shape { sizes, sliding_window, .. } = synthetic::shape("gemma3-1b").unwrap();
     let (window, sizes) = (sliding_window.unwrap() as usize, Sizes { vocab_size: 512, hidden_size: 256, ..sizes });
-    let shape = Shape { name: "gemma", of: "nothing", sizes, sliding_window };
+    let shape = Shape { name: "gemma".into(), of: "nothing", sizes, sliding_window };
     let file = write(&folder.path().join("gemma"), &shape, Mixture::named("q8_0").unwrap(), 0);
     let runner = load(&file);
     let cost = Cost::of(&file, &*runner, &engine(), ActivationPrecision::default()).unwrap();

@@ -259,7 +259,7 @@ impl<B: Backend> Model<B> {
     pub fn forward(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
         let Some(head) = &self.head else { return Err(Error::NoLogits { arch: self.spec.arch.name() }) };
         let pass = self.begin(be, cache, batch);
-        let logits = self.hidden(be, &pass).map(|h| self.logits(be, head, &h));
+        let logits = self.hidden(be, &pass, None).map(|h| self.logits(be, head, &h));
         be.finish(pass.device)?;
         logits
     }
@@ -273,9 +273,22 @@ impl<B: Backend> Model<B> {
     /// As [`Model::forward`].
     pub fn hidden_states(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<B::Act> {
         let pass = self.begin(be, cache, batch);
-        let h = self.hidden(be, &pass);
+        let h = self.hidden(be, &pass, None);
         be.finish(pass.device)?;
         h
+    }
+
+    /// Hidden states before each layer, and after the last norm, `[outputs, hidden_size]` each.
+    ///
+    /// # Errors
+    /// When the device fails, or the model is told to stop.
+    pub fn layer_states(&self, be: &mut B, cache: CacheId, batch: &Batch) -> Result<Vec<B::Act>> {
+        let pass = self.begin(be, cache, batch);
+        let mut states = Vec::new();
+        let h = self.hidden(be, &pass, Some(&mut states));
+        be.finish(pass.device)?;
+        states.push(h?);
+        Ok(states)
     }
 
     fn begin(&self, be: &mut B, cache: CacheId, batch: &Batch) -> ForwardPass<'_, B> {
@@ -287,7 +300,8 @@ impl<B: Backend> Model<B> {
         ForwardPass { spec: &self.spec, device, rope_caches, query_rope_cache }
     }
 
-    fn hidden(&self, be: &mut B, pass: &ForwardPass<B>) -> Result<B::Act> {
+    /// The hidden states after the last norm; those before each layer go to `states`.
+    fn hidden(&self, be: &mut B, pass: &ForwardPass<B>, mut states: Option<&mut Vec<B::Act>>) -> Result<B::Act> {
         let x = be.embed(&self.embedding, Ids::Token, &pass.device);
         let mut x = scaled(be, x, self.spec.embedding_scale);
         for (table, ids) in [(&self.positions, Ids::Position), (&self.token_types, Ids::TokenType)] {
@@ -300,6 +314,9 @@ impl<B: Backend> Model<B> {
         for (i, layer) in self.layers.iter().enumerate() {
             if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Err(Error::Stopped);
+            }
+            if let Some(states) = &mut states {
+                states.push(be.gather_outputs(&x, &pass.device));
             }
             be.enter(Stage::Layer(i));
             x = layer.forward(be, i, &x, pass);

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use trine_backend::{Batch, CacheType, CpuOptions, KV_FORMATS, KvBlock, KvBlocks};
+use trine_backend::{ActivationPrecision, Batch, CacheType, CpuOptions, KV_FORMATS, KvBlock, KvBlocks};
 use trine_model::runner::{Edit, Output, ScoreInput, ScoreOptions, Scored, Sequences, Want, probe, score};
 use trine_model::{DeviceName, DeviceOptions, Error, ModelOptions, Runner, load};
 use trine_tensor::File;
@@ -120,6 +120,35 @@ fn hidden_states_have_the_width_of_the_model() {
     let whole = run(&mut *runner, &ids, 9, Want::Hidden).values;
     assert_eq!(whole.len(), 9 * hidden);
     assert_eq!(run(&mut *runner, &ids, 2, Want::Hidden).values, whole[7 * hidden..]);
+}
+
+/// See `golden/activations.py`.
+#[test]
+fn hidden_states_of_all_layers_are_those_of_transformers() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    let states = File::open(golden.join("activations.safetensors")).unwrap();
+    let names = states.tensors().filter_map(|view| view.name.strip_suffix(".ids"));
+    let mut compared = 0;
+    for name in names {
+        let ids: Vec<u32> = states.view(&format!("{name}.ids")).unwrap().decode().iter().map(|&id| id as u32).collect();
+        let cpu = CpuOptions { threads: 1, activations: ActivationPrecision::F32, ..CpuOptions::default() };
+        let device = DeviceOptions { cpu, ..DeviceOptions::default() };
+        let file = File::open(golden.join("models").join(name)).unwrap();
+        let mut runner = load(&file, &device, ModelOptions::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+        let found = run(&mut *runner, &ids, ids.len(), Want::Layers).values;
+        let width = runner.spec().hidden_size;
+        assert_eq!(found.len(), (runner.spec().n_layers + 1) * ids.len() * width, "{name}");
+        for (i, found) in found.chunks(ids.len() * width).enumerate() {
+            let expected = states.view(&format!("{name}.{i}")).unwrap().decode();
+            let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+            let apart = found.iter().zip(&expected).fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
+            assert!(apart <= 2e-5 * largest, "{name}, state {i}: {apart} apart, of {largest}");
+        }
+        let last = run(&mut *runner, &ids, 3, Want::Hidden).values;
+        assert_eq!(last, found[found.len() - 3 * width..], "{name}");
+        compared += 1;
+    }
+    assert_eq!(compared, 11);
 }
 
 /// Heads of their own, and one that is the embedding.

@@ -19,6 +19,17 @@ pub async fn clear_cache(State(app): State<Arc<App>>) -> Response<Body> {
     json(200, &json!({"status": "ok"}))
 }
 
+/// Gives memory back to the system; what the process has then, in bytes.
+pub async fn trim(State(app): State<Arc<App>>) -> Reply {
+    match app.trim().await {
+        Ok(resident) => Ok(json(200, &json!({"resident": resident}))),
+        Err(error) => {
+            let problem = Problem::new(ProblemKind::Unavailable, error.to_string());
+            Err(refused(&app, &problem, Problem::openai))
+        }
+    }
+}
+
 /// Reads the file of keys again.
 pub async fn reload_keys(State(app): State<Arc<App>>) -> Reply {
     match app.reload_keys() {

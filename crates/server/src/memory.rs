@@ -41,6 +41,18 @@ impl App {
         (pressure != before).then_some((bytes, pressure))
     }
 
+    /// Gives memory back to the system: buffers of passes, and while nothing runs, the keys and values of earlier requests. Returns the bytes that
+    /// the process has then, where the system tells.
+    ///
+    /// # Errors
+    /// When the engine is gone, or the device has no room for an empty cache.
+    pub async fn trim(&self) -> Result<Option<u64>, trine_engine::Error> {
+        if let Some(generator) = &self.generator {
+            generator.handle.trim_async().await?;
+        }
+        Ok(Process::read().resident)
+    }
+
     /// How near the limit the process was when that was last watched.
     pub fn pressure(&self) -> Pressure {
         match self.pressure.load(Relaxed) {

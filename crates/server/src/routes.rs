@@ -52,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route("/admin/cache/clear", post(admin::clear_cache))
         .route("/admin/keys/reload", post(admin::reload_keys))
+        .route("/admin/trim", post(admin::trim))
         .route("/debug/memory", get(admin::memory))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

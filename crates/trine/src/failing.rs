@@ -56,6 +56,7 @@ impl Runner for Failing {
     fn kv_shape(&self, blocks: KvBlocks, cache_type: CacheType) -> KvShape { self.inner.kv_shape(blocks, cache_type) }
     fn create_cache(&mut self, blocks: KvBlocks, cache_type: CacheType) -> Result<CacheId, Error> { self.inner.create_cache(blocks, cache_type) }
     fn release_cache(&mut self, cache: CacheId) { self.inner.release_cache(cache) }
+    fn trim(&mut self) { self.inner.trim() }
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) { self.inner.copy_block(cache, from, to) }
     fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]) { self.inner.write_block(cache, block, bytes) }
     fn enter(&mut self, stage: Stage) { self.inner.enter(stage) }

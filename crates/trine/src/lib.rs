@@ -16,6 +16,7 @@
 //! | type | use it for |
 //! |---|---|
 //! | [`Llm`] | one text or chat at a time: [`Llm::generate`], [`Llm::stream`], [`Llm::chat`] |
+//! | [`Session`] | a conversation, message by message |
 //! | [`Decoder`] | the bare model: token ids in, logits out, with a sampler of your own |
 //! | [`engine::Engine`] | many requests in one batch, in a loop that you drive step by step |
 //! | [`engine::Handle`] | many requests from threads or async tasks; the engine runs on its own thread, `max_sequences` at once |
@@ -63,6 +64,7 @@ mod llm;
 mod load;
 mod options;
 mod placement;
+mod session;
 mod size;
 mod stream;
 
@@ -75,6 +77,7 @@ pub use llm::Llm;
 pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage, available_memory};
+pub use session::{Session, Turn};
 pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
 pub use trine_model::{EMBEDDED, Quantizer, open_file};
@@ -142,5 +145,5 @@ pub mod prelude {
     pub use crate::engine::{Answer, FinishReason, Request, Sampling, Token, Usage};
     pub use crate::grammar::Constraint;
     pub use crate::text::Message;
-    pub use crate::{ChatOptions, Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Stream};
+    pub use crate::{ChatOptions, Decoder, EMBEDDED, Embedder, Error, Llm, Options, Progress, Session, Stream, Turn};
 }

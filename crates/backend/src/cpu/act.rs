@@ -104,6 +104,15 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Frees the buffers that nobody uses.
+    pub(super) fn trim(&mut self) {
+        let idle: usize = self.floats.drain(..).map(|buffer| buffer.capacity() * size_of::<f32>()).sum();
+        self.allocated -= idle;
+        (self.bytes, self.derived) = (Vec::new(), Vec::new());
+    }
+}
+
 impl Drop for Act {
     fn drop(&mut self) {
         let mut derived = std::mem::take(self.derived.get_mut());

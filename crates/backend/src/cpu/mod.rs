@@ -160,8 +160,12 @@ impl Cpu {
         let allowed = topology.spread();
         match &options.affinity {
             Affinity::None if cpus.is_empty() => {}
-            Affinity::None | Affinity::Auto if allowed.is_empty() => return Err(Error::NoAffinity),
+            Affinity::None | Affinity::Auto | Affinity::Compact | Affinity::Scatter if allowed.is_empty() => {
+                return Err(Error::NoAffinity);
+            }
             Affinity::None | Affinity::Auto => cpus = allowed,
+            Affinity::Compact => cpus = topology.compact(),
+            Affinity::Scatter => cpus = topology.scatter(),
             Affinity::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
                 Some(&cpu) => return Err(Error::Affinity { cpu, allowed }),
                 None => cpus = list.clone(),

@@ -55,6 +55,12 @@ impl Backend for Cpu {
         self.caches.release(cache);
     }
 
+    fn trim(&mut self) {
+        lock(&self.store).trim();
+        self.executor.trim();
+        self.batches = Vec::new();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.caches.get(cache).copy_block(from, to);
     }

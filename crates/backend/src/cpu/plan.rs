@@ -317,6 +317,8 @@ impl Backend for CpuPlan {
 
     fn release_cache(&mut self, _: CacheId) {}
 
+    fn trim(&mut self) {}
+
     fn copy_block(&mut self, _: CacheId, _: KvBlock, _: KvBlock) {}
 
     fn read_block(&mut self, _: CacheId, _: KvBlock, _: &mut Vec<u8>) -> Result<(), Error> {

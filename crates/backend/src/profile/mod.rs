@@ -165,6 +165,10 @@ impl<B: Backend> Backend for Profile<B> {
         self.caches.remove(&cache);
     }
 
+    fn trim(&mut self) {
+        self.inner.trim();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.inner.copy_block(cache, from, to);
     }

@@ -6,6 +6,7 @@ mod compare;
 mod completions;
 mod convert;
 mod crossval;
+mod debug;
 mod devices;
 mod diff;
 mod doctor;
@@ -66,6 +67,7 @@ pub enum Command {
     Eval(eval::Eval),
     Compare(compare::Compare),
     Crossval(crossval::Crossval),
+    Debug(debug::Debug),
     Devices(devices::Devices),
     Completions(completions::Completions),
 }
@@ -76,7 +78,7 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Download models", &["pull", "list", "rm"]),
     ("Model files", &["info", "convert", "quantize", "imatrix", "split", "merge", "diff", "edit", "verify", "doctor"]),
     ("Train models", &["train", "tokenizer", "generate-data"]),
-    ("Measure", &["bench", "tune", "eval", "compare", "crossval", "devices"]),
+    ("Measure", &["bench", "tune", "eval", "compare", "crossval", "debug", "devices"]),
     ("Other", &["completions", "help"]),
 ];
 
@@ -111,6 +113,7 @@ impl Command {
             Command::Eval(command) => command.run(),
             Command::Compare(command) => command.run(),
             Command::Crossval(command) => command.run(),
+            Command::Debug(command) => command.run(),
             Command::Devices(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

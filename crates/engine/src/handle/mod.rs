@@ -61,6 +61,7 @@ enum Command {
     /// A generation that was full has room again.
     Resume(SeqId),
     ClearPrefixCache,
+    Trim(Reply<Result<(), Error>>),
     Ping(Reply<()>),
     Shutdown,
 }
@@ -157,6 +158,22 @@ impl Handle {
     /// Forgets the keys and values of earlier requests, after the current step; does not wait for it. Requests that run keep theirs.
     pub fn clear_prefix_cache(&self) {
         let _ = self.commands.try_send(Command::ClearPrefixCache);
+    }
+
+    /// Gives memory back to the system after the current step, as [`Engine::trim`](crate::Engine::trim) does, and waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Engine::trim`](crate::Engine::trim); [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone; [`Error::OwnThread`].
+    pub fn trim(&self) -> Result<(), Error> {
+        self.send(Command::Trim)?.recv_blocking().map_err(|_| self.status.gone())?
+    }
+
+    /// [`Handle::trim`] for async tasks.
+    ///
+    /// # Errors
+    /// Those of [`Handle::trim`].
+    pub async fn trim_async(&self) -> Result<(), Error> {
+        self.send(Command::Trim)?.recv().await.map_err(|_| self.status.gone())?
     }
 
     /// How busy the engine was when the current step began, or when it last did something. Waits for nothing.

@@ -110,6 +110,11 @@ impl Worker {
                 reply.send(());
             }
             Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
+            Command::Trim(reply) => {
+                let trimmed = self.engine.trim();
+                self.status.publish(self.engine.load());
+                reply.send(trimmed);
+            }
             Command::Shutdown => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())

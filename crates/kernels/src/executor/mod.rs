@@ -72,6 +72,13 @@ impl CpuExecutor {
         }
     }
 
+    /// Frees the memory that kernels needed, which is taken again when they do.
+    pub fn trim(&mut self) {
+        self.scratch.iter_mut().for_each(|scratch| *lock(scratch) = Scratch::default());
+        self.packed = PackBuffer::default();
+        (self.states, self.losses) = (Vec::new(), Vec::new());
+    }
+
     /// The threads, for other parallel loops.
     pub fn pool(&mut self) -> &mut Pool {
         &mut self.pool

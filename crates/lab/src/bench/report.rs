@@ -8,6 +8,12 @@ use trine_backend::ActivationPrecision;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenchReport {
     pub trine: String,
+    /// The commit that the program was built from, if whoever built it said so.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// The command line.
+    #[serde(default)]
+    pub command: Option<String>,
     /// Seconds since 1970.
     pub time: Option<u64>,
     pub machine: Machine,

@@ -82,6 +82,9 @@ pub trait Runner: Send {
     /// When there is none of this id, as in the methods below.
     fn release_cache(&mut self, cache: CacheId);
 
+    /// Gives back memory that nothing uses now, as [`Backend::trim`](trine_backend::Backend::trim).
+    fn trim(&mut self);
+
     /// Copies a block of a cache to another block of it.
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock);
 

@@ -79,6 +79,10 @@ where
         self.caches.remove(&cache);
     }
 
+    fn trim(&mut self) {
+        self.backend.trim();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.backend.copy_block(cache, from, to);
     }
@@ -99,6 +103,14 @@ where
         let OnDevice { model, backend, .. } = self;
         want.check(batch.outputs().len(), model.spec().vocab_size)?;
         let values = match want {
+            Want::Layers => {
+                let mut states = Vec::new();
+                for layer in model.layer_states(backend, cache, batch)? {
+                    backend.to_host(&layer, &mut states)?;
+                    output.values.extend_from_slice(&states);
+                }
+                return Ok(());
+            }
             Want::Hidden => model.hidden_states(backend, cache, batch)?,
             Want::Logits | Want::Top { .. } => model.forward(backend, cache, batch)?,
         };

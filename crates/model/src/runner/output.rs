@@ -13,6 +13,9 @@ pub enum Want<'a> {
     },
     /// Hidden states after the last norm, `[outputs, hidden_size]`, in [`Output::values`].
     Hidden,
+    /// Hidden states before each layer, and after the last norm, `[n_layers + 1, outputs, hidden_size]`, in [`Output::values`]: what transformers
+    /// returns with `output_hidden_states`.
+    Layers,
 }
 
 impl Want<'_> {
@@ -58,7 +61,7 @@ pub struct Logit {
 /// What a forward pass gave. Its buffers are used again by the next one.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    /// Rows of [`Want::Logits`] or [`Want::Hidden`].
+    /// Rows of [`Want::Logits`], [`Want::Hidden`] or [`Want::Layers`].
     pub values: Vec<f32>,
     /// Of [`Want::Top`], for each row `ln(Σ exp(logit))` over the allowed tokens, after the edits.
     pub log_sum_exp: Vec<f64>,

@@ -374,6 +374,10 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.device.release_cache(cache);
     }
 
+    fn trim(&mut self) {
+        self.device.trim();
+    }
+
     fn copy_block(&mut self, cache: CacheId, from: KvBlock, to: KvBlock) {
         self.device.copy_block(cache, from, to);
     }

@@ -1,7 +1,8 @@
 //! `trine bench history`: what was measured before.
 
-use super::model::record_path;
+use super::{model::record_path, trend};
 use crate::exit::{Exit, UsageError};
+use crate::output::OutputFile;
 use crate::report::ReportArgs;
 use crate::{table, units};
 use anyhow::{Context, Result};
@@ -19,7 +20,8 @@ use trine_lab::bench::{BenchReport, Outcome, Shift, shift};
 #[command(after_help = "Examples:\n  \
     trine bench history\n  \
     trine bench history --test tg64 --model q4_k_m.gguf\n  \
-    trine bench history --last 20 --output csv")]
+    trine bench history --last 20 --output csv\n  \
+    trine bench history --test tg64 --svg trend.svg")]
 pub struct History {
     /// Tests to show, such as tg64 [default: all]
     #[arg(long, value_name = "NAME")]
@@ -30,6 +32,9 @@ pub struct History {
     /// Number of records to show at most, the newest
     #[arg(long, value_name = "N")]
     last: Option<usize>,
+    /// Draw how the speed of each test changed, as a part of that of its first record, to a file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// File of records, one line of JSON each [default: trine/bench.jsonl in the user's data folder]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -71,9 +76,14 @@ impl History {
                 }));
             }
         }
+        let drawn = self.svg.as_deref().map(|svg| OutputFile::new(svg, &path)).transpose()?;
         let first = self.last.map_or(0, |last| rows.len().saturating_sub(last));
         let header = ["time", "model", "format", "isa", "test", "tokens/s", "95 %", "change", "p"].map(str::to_owned);
         let rows: Vec<[String; 9]> = std::iter::once(header).chain(rows.drain(first..)).collect();
+        if let Some(drawn) = drawn {
+            let svg = trend::draw(&trend::series(&results[first..]))?;
+            drawn.write(|out| out.write_all(svg.as_bytes()))?;
+        }
         let report = json!({ "file": path, "results": results.split_off(first) });
         self.report.print(&report, &rows, 5, "")?;
         Ok(Exit::Done)

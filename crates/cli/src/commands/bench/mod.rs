@@ -4,9 +4,11 @@ mod bandwidth;
 mod batching;
 mod history;
 mod model;
+mod ops;
 mod quantize;
 mod scaling;
 mod startup;
+mod trend;
 
 use crate::exit::Exit;
 use anyhow::Result;
@@ -59,6 +61,7 @@ enum Part {
     Scaling(scaling::Scaling),
     Batching(batching::Batching),
     Bandwidth(bandwidth::Bandwidth),
+    Ops(ops::Ops),
     Quantize(quantize::Quantize),
     History(history::History),
 }
@@ -72,6 +75,7 @@ impl Bench {
             Some(Part::Scaling(part)) => part.run(),
             Some(Part::Batching(part)) => part.run(),
             Some(Part::Bandwidth(part)) => part.run(),
+            Some(Part::Ops(part)) => part.run(),
             Some(Part::Quantize(part)) => part.run(),
             Some(Part::History(part)) => part.run(),
         }

@@ -4,14 +4,15 @@ use crate::exit::{Exit, UsageError};
 use crate::interrupt;
 use crate::measure;
 use crate::report::ReportArgs;
-use crate::units;
+use crate::{table, units};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, value_parser};
 use serde_json::{Value, json};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trine::EMBEDDED;
 use trine_lab::bench::{Spread, median_interval};
 use trine_tensor::{File, OpenOptions};
@@ -24,6 +25,9 @@ const MEASURES: [(&str, &str); 4] = [
     ("peak_memory_bytes", "peak memory"),
 ];
 
+/// What is measured of another program.
+const PEER: [&str; 2] = ["process_seconds", "peak_memory_bytes"];
+
 /// Measure how long a model takes to load, and until its first token
 ///
 /// Starts `trine run` again and again: cold, after the system was asked to forget the file, and warm. The first token is counted from the start of
@@ -31,7 +35,8 @@ const MEASURES: [(&str, &str); 4] = [
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine bench startup model.gguf\n  \
-    trine bench startup model.gguf --repetitions 11 --output md")]
+    trine bench startup model.gguf --repetitions 11 --output md\n  \
+    trine bench startup a.gguf --against 'llama-completion -m a.gguf -n 1 -p Hi'")]
 pub struct Startup {
     /// Model: a GGUF or safetensors file, or its folder [default: built-in]
     model: Option<PathBuf>,
@@ -42,6 +47,11 @@ pub struct Startup {
     /// Prompt
     #[arg(long, value_name = "TEXT", default_value = "Once upon a time")]
     prompt: String,
+    /// Start another program in turn, by a command that loads the same file, writes one token and ends
+    ///
+    /// Its time from start to end and its peak memory are measured. A shell runs it.
+    #[arg(long, value_name = "COMMAND")]
+    against: Option<String>,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -54,22 +64,33 @@ impl Startup {
             true => Vec::new(),
             false => trine::open_file(&model, &OpenOptions::default()).map(|file: File| file.files().to_vec())?,
         };
+        let programs: Vec<Option<&str>> = std::iter::once(None).chain(self.against.as_deref().map(Some)).collect();
+        let start = |program: Option<&str>| program.map_or_else(|| self.start(&model), peer);
         // One start that does not count shows that the model answers.
-        self.start(&model)?;
-        let mut starts = [Vec::new(), Vec::new()];
+        programs.iter().try_for_each(|&program| start(program).map(drop))?;
+        let mut starts = vec![[Vec::new(), Vec::new()]; programs.len()];
         for _ in 0..self.repetitions {
-            if stop.load(Relaxed) {
-                return Err(trine_lab::bench::Error::Cancelled.into());
+            for (&program, [cold, warm]) in programs.iter().zip(&mut starts) {
+                if stop.load(Relaxed) {
+                    return Err(trine_lab::bench::Error::Cancelled.into());
+                }
+                if !files.is_empty() && files.iter().all(|file| forget(file)) {
+                    cold.push(start(program)?);
+                }
+                warm.push(start(program)?);
             }
-            if !files.is_empty() && files.iter().all(|file| forget(file)) {
-                starts[0].push(self.start(&model)?);
-            }
-            starts[1].push(self.start(&model)?);
         }
-        let mut rows = vec![["start", "measure", "median", "95 %", "CV"].map(str::to_owned)];
+        let mut rows = vec![["program", "start", "measure", "median", "95 %", "CV"].map(str::to_owned)];
         let mut results = Vec::new();
-        for (name, starts) in ["cold", "warm"].into_iter().zip(&starts) {
+        let kinds = programs.iter().zip(&starts).flat_map(|(program, [cold, warm])| {
+            let name = program.map_or("trine", |_| "peer");
+            [(name, "cold", cold), (name, "warm", warm)]
+        });
+        for (program, name, starts) in kinds {
             for (key, title) in MEASURES {
+                if program == "peer" && PEER.iter().all(|known| *known != key) {
+                    continue;
+                }
                 let values: Option<Vec<f64>> = starts.iter().map(|start| start[key].as_f64()).collect();
                 let values = values.unwrap_or_default();
                 let (found, spread) = (median_interval(&values), Spread::of(&values));
@@ -78,6 +99,7 @@ impl Startup {
                     false => format!("{:.1} ms", 1e3 * value),
                 };
                 rows.push([
+                    program.to_owned(),
                     name.to_owned(),
                     title.to_owned(),
                     found.map_or("unknown".to_owned(), |found| shown(found.median)),
@@ -85,16 +107,16 @@ impl Startup {
                     spread.and_then(|spread| spread.cv).map_or(String::new(), |cv| format!("{:.1} %", 100.0 * cv)),
                 ]);
                 results.push(json!({
-                    "start": name, "measure": key, "median": found.map(|found| found.median), "low": found.map(|found| found.low),
+                    "program": program, "start": name, "measure": key, "median": found.map(|found| found.median), "low": found.map(|found| found.low),
                     "high": found.map(|found| found.high), "confidence": found.map(|found| found.confidence), "spread": spread,
                 }));
             }
         }
         let report = json!({
-            "trine": env!("CARGO_PKG_VERSION"), "machine": measure::machine(), "model": model, "results": results,
+            "trine": env!("CARGO_PKG_VERSION"), "machine": measure::machine(), "model": model, "against": self.against, "results": results,
         });
         let legend = "first token: from the start of loading; process: from its start to its end";
-        self.report.print(&report, &rows, 2, legend)?;
+        self.report.print(&report, &rows, 3, legend)?;
         Ok(Exit::Done)
     }
 
@@ -119,6 +141,44 @@ impl Startup {
             "process_seconds": seconds, "peak_memory_bytes": timings["peak_memory_bytes"],
         }))
     }
+}
+
+/// How often the memory of another program is looked at.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// One start of another program.
+fn peer(command: &str) -> Result<Value> {
+    let start = Instant::now();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("exec {command}")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = shell.spawn().context("cannot start sh")?;
+    let mut errors = child.stderr.take().expect("it is piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = errors.read_to_string(&mut text);
+        text
+    });
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = None;
+    let ended = loop {
+        let memory = std::fs::read_to_string(&status).ok().and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+        peak = peak.max(memory);
+        match child.try_wait()? {
+            Some(ended) => break ended,
+            None => std::thread::sleep(GLANCE),
+        }
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    if !ended.success() {
+        let errors = reader.join().unwrap_or_default();
+        let last = errors.lines().next_back().unwrap_or_default();
+        let message = format!("--against: {ended}: {}", table::visible(last));
+        return Err(UsageError { message, hint: "expected a command that writes a token and ends" }.into());
+    }
+    Ok(json!({ "process_seconds": seconds, "peak_memory_bytes": peak.map(|kib| kib << 10) }))
 }
 
 /// Asks the system to forget what it has of a file in memory, so that it is read from the disk again.

@@ -139,6 +139,11 @@ pub struct Serve {
     /// The limit is --mem-limit, or that of a control group. What is mapped from files does not count: the system takes it back.
     #[arg(long, hide_short_help = true)]
     watch_memory: bool,
+    /// Give memory back to the system when no request has run for this many seconds
+    ///
+    /// Beginnings of earlier prompts are computed again afterwards, unless --cache-dir keeps them. POST /admin/trim does the same at once.
+    #[arg(long, value_name = "S", hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
+    trim_after: Option<u32>,
     // `environment` starts the log, before the command is there.
     /// How the log on stderr is written; json has a line for each request, too, unless RUST_LOG says otherwise
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_short_help = true)]
@@ -233,6 +238,9 @@ impl Serve {
             process::tell_systemd(server.app().clone());
             if let Some(limit) = memory_limit {
                 process::watch_memory(server.app().clone(), limit, self.quiet);
+            }
+            if let Some(after) = self.trim_after {
+                process::trim_when_idle(server.app().clone(), Duration::from_secs(after.into()));
             }
             if let Some(target) = self.itl_target.0.filter(|_| !self.quiet) {
                 process::watch_pace(server.app().clone(), target);

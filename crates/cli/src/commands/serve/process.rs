@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use trine_server::{App, Inherited, Pressure, TellOutage, Tls};
@@ -71,6 +71,25 @@ pub fn watch_memory(app: Arc<App>, limit: u64, quiet: bool) {
             }
             if pressure > Pressure::Low {
                 let _ = tokio::task::spawn_blocking(trine_tensor::memory::give_back).await;
+            }
+        }
+    });
+}
+
+/// Gives memory back each time that no request has run for so long.
+pub fn trim_when_idle(app: Arc<App>, after: Duration) {
+    tokio::spawn(async move {
+        let (mut steps, mut since, mut done) = (0, Instant::now(), false);
+        loop {
+            tokio::time::sleep(after.min(Duration::from_secs(1))).await;
+            let Some(load) = app.load() else { return };
+            if load.running + load.waiting > 0 || load.steps != steps {
+                (steps, since, done) = (load.steps, Instant::now(), false);
+            } else if !done && since.elapsed() >= after {
+                done = true;
+                if let Err(error) = app.trim().await {
+                    note!("warning: --trim-after: {}", table::visible(&error.to_string()));
+                }
             }
         }
     });

@@ -1,6 +1,6 @@
 //! `trine bench --load`: many requests at once.
 
-use super::{Model, describe};
+use super::{Model, describe, synthetic::Synthetic};
 use crate::exit::Exit;
 use crate::output::OutputFile;
 use crate::report::ReportFormat;
@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use trine_lab::bench::{self, Batching, Description, LoadReport, Machine, Workload};
-use trine_lab::synthetic::{Mixture, Shape};
 use trine_tensor::OpenOptions;
 
 /// The longest target that can be asked for: a day.
@@ -65,7 +64,7 @@ impl Model {
         &self,
         workload: &Workload,
         path: &Path,
-        synthetic: Option<(&'static Shape, Mixture)>,
+        synthetic: Option<&Synthetic>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Exit> {
         let flow = || if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };

@@ -1,12 +1,13 @@
 mod load;
 mod print;
+mod synthetic;
 
 use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
 use crate::output::{self, OutputFile};
 use crate::profile::Profiling;
 use crate::report::{ReportArgs, ReportFormat};
-use crate::{interrupt, measure, progress, table};
+use crate::{interrupt, measure, progress, report, table};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
+use synthetic::Synthetic;
 use trine::EMBEDDED;
 use trine::Placement;
 use trine_backend::profile::Recorder;
@@ -28,7 +30,6 @@ use trine_lab::bench::{
     PeerOptions, Rounding, Samples, Subject, Test, Verdict, Versus, Workload,
 };
 use trine_lab::crossval::{PYTHON, Source};
-use trine_lab::synthetic::{self, Mixture, SHAPES, Shape};
 use trine_tensor::{File, OpenOptions, memory};
 
 /// `trine bench model`: the speed of a model, beside what the machine could do.
@@ -51,8 +52,11 @@ pub struct Model {
     /// Print ratios although others took more than 10 % of the CPUs
     #[arg(long, hide_short_help = true)]
     under_load: bool,
-    /// Synthetic model of this shape: 2b4t, 1.1b, 7b, ...
-    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    /// Synthetic model of this shape: 2b4t, 1.1b, 7b, 70b, ..., or layers=4,hidden=2048
+    ///
+    /// Sizes are layers, hidden, heads, kv-heads, head-dim, ffn, vocab and context; those that are not given are Llama 2 7B's, or those of the
+    /// name before them: qwen3-8b,layers=2. Heads and ffn grow with hidden. What does not fit into memory is refused before it is written.
+    #[arg(long, value_name = "NAME|KEY=N,...", conflicts_with = "model")]
     shape: Option<String>,
     /// Format of the synthetic model, such as q4_k_m, i2_s or f16
     ///
@@ -188,10 +192,15 @@ impl Model {
             return refuse("--output: a report of --load is text or JSON", "omit --output, or pass --json");
         }
         let stop = interrupt::flag()?;
-        let synthetic = self.synthetic()?;
-        if let (Some((shape, mixture)), Some(path)) = (synthetic, &self.write_model) {
+        let shape =
+            self.shape.as_deref().map(|shape| Synthetic::new(shape, self.format.as_deref(), self.head.as_deref()));
+        let synthetic = shape.transpose()?;
+        let synthetic = synthetic.as_ref();
+        if let (Some(synthetic), Some(path)) = (synthetic, &self.write_model) {
             output::check_new(path, false, "choose another name, or delete it")?;
-            return write(path, shape, mixture, &stop);
+            synthetic.write(path, &stop)?;
+            writeln!(std::io::stdout(), "{}: {synthetic}", path.display())?;
+            return Ok(Exit::Done);
         }
         if let Some(workload) = &self.load {
             return self.run_load(workload, &self.path(synthetic, &stop)?, synthetic, &stop);
@@ -256,19 +265,13 @@ impl Model {
     }
 
     /// The model's file. That of a synthetic model is written if it is not there.
-    fn path(&self, synthetic: Option<(&'static Shape, Mixture)>, stop: &AtomicBool) -> Result<PathBuf> {
+    fn path(&self, synthetic: Option<&Synthetic>, stop: &AtomicBool) -> Result<PathBuf> {
         let path = match synthetic {
             None => {
                 let named = self.model.clone().or_else(|| self.a.clone());
                 named.map_or_else(|| crate::load::unnamed("", false), Ok)?
             }
-            Some((shape, mixture)) => {
-                let path = cached(shape, mixture);
-                if !path.exists() {
-                    write_new(&path, shape, mixture, stop)?;
-                }
-                path
-            }
+            Some(synthetic) => synthetic.path(stop)?,
         };
         let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
         if is_word && !path.exists() {
@@ -277,27 +280,6 @@ impl Model {
             return Err(UsageError { message, hint }.into());
         }
         Ok(path)
-    }
-
-    fn synthetic(&self) -> Result<Option<(&'static Shape, Mixture)>> {
-        let Some(name) = &self.shape else { return Ok(None) };
-        let unknown = |flag: &str, name: &str, known: String, hint| UsageError {
-            message: format!("{flag}: expected one of {known}, found `{name}`"),
-            hint,
-        };
-        let shape = synthetic::shape(name).ok_or_else(|| {
-            let known = SHAPES.iter().map(|shape| shape.name).collect::<Vec<_>>().join(", ");
-            unknown("--shape", name, known, "for example --shape 2b4t")
-        })?;
-        let format = self.format.as_deref().unwrap_or(shape.usual_mixture());
-        let mut mixture = Mixture::named(format)
-            .ok_or_else(|| unknown("--format", format, Mixture::names(), "for example --format q4_k_m"))?;
-        if let Some(head) = &self.head {
-            mixture = mixture
-                .with_head(head)
-                .ok_or_else(|| unknown("--head", head, Mixture::names(), "for example --head q6_k"))?;
-        }
-        Ok(Some((shape, mixture)))
     }
 
     fn tests(&self) -> Result<Vec<Test>> {
@@ -336,7 +318,7 @@ impl Model {
     fn measure(
         &self,
         path: &Path,
-        synthetic: Option<(&'static Shape, Mixture)>,
+        synthetic: Option<&Synthetic>,
         tests: &[Test],
         stop: &Arc<AtomicBool>,
         recorder: Option<&Recorder>,
@@ -495,6 +477,8 @@ impl Model {
         };
         Ok(BenchReport {
             trine: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: report::commit(),
+            command: Some(report::command()),
             time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
             machine,
             subject: describe(&file, runner.spec().arch.name(), synthetic),
@@ -525,7 +509,7 @@ struct Other {
     first_token_seconds: f64,
 }
 
-fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, Mixture)>) -> Description {
+fn describe(file: &File, architecture: &str, synthetic: Option<&Synthetic>) -> Description {
     let mut formats: Vec<(&str, u64)> = Vec::new();
     for view in file.tensors() {
         match formats.iter_mut().find(|(name, _)| *name == view.format.name) {
@@ -536,40 +520,12 @@ fn describe(file: &File, architecture: &str, synthetic: Option<(&'static Shape, 
     let most = formats.iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     Description {
         model: file.path().display().to_string(),
-        shape: synthetic.map(|(shape, _)| shape.name.to_owned()),
-        format: synthetic.map_or_else(|| most.to_lowercase(), |(_, mixture)| mixture.name()),
+        shape: synthetic.map(|synthetic| synthetic.shape.name.to_string()),
+        format: synthetic.map_or_else(|| most.to_lowercase(), |synthetic| synthetic.mixture.name()),
         architecture: architecture.to_owned(),
         parameters: trine::parameters(file),
         weights_bytes: trine::tensor_bytes(file),
     }
-}
-
-/// The path of a cached synthetic model.
-fn cached(shape: &Shape, mixture: Mixture) -> PathBuf {
-    let folder = dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("trine").join("bench");
-    folder.join(format!("{}-{}-{}.gguf", shape.name, mixture.name(), synthetic::REVISION))
-}
-
-/// Writes a synthetic model, and creates its folder if necessary.
-fn write_new(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    }
-    let bar = progress::bytes("writing", 0);
-    let written = synthetic::write(path, shape, mixture, 0, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-        if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    bar.finish_and_clear();
-    Ok(written?)
-}
-
-/// `--write-model`.
-fn write(path: &Path, shape: &Shape, mixture: Mixture, stop: &AtomicBool) -> Result<Exit> {
-    write_new(path, shape, mixture, stop)?;
-    writeln!(std::io::stdout(), "{}: {} ({}) in {}", path.display(), shape.name, shape.of, mixture.name())?;
-    Ok(Exit::Done)
 }
 
 /// The file of this machine's record.

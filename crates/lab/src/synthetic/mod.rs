@@ -3,182 +3,20 @@
 //! A file opens in every program that reads its architecture and formats: it has all keys, tensors of plausible sizes, and a small
 //! language of its own. The same shape, mixture and seed give the same bytes.
 
+mod shapes;
+
 use fastrand::Rng;
+pub use shapes::{SHAPES, Shape, shape};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
-use trine_model::arch::{bitnet::BITNET, bitnet::BITNET_B158, gemma::GEMMA3, llama::LLAMA, qwen::QWEN3};
-use trine_model::{Sizes, TensorShape};
+use trine_model::TensorShape;
 use trine_tensor::format::{F32, Layout, Q6_K, by_name};
 use trine_tensor::{Format, Metadata, Strings, TensorInfo, gguf};
 
 /// Changes whenever the same request gives other bytes.
 pub const REVISION: u32 = 2;
-
-/// The sizes of a known model.
-#[derive(Debug)]
-pub struct Shape {
-    /// Name for `--shape`.
-    pub name: &'static str,
-    /// The model that has these sizes.
-    pub of: &'static str,
-    pub sizes: Sizes,
-    /// Tokens that most layers attend to, where the architecture has such layers.
-    pub sliding_window: Option<u32>,
-}
-
-static LLAMA_7B: Shape = Shape {
-    name: "7b",
-    of: "Llama 2 7B",
-    sizes: Sizes {
-        arch: &LLAMA,
-        hidden_size: 4096,
-        n_layers: 32,
-        n_heads: 32,
-        n_kv_heads: 32,
-        head_dim: 128,
-        intermediate_size: 11008,
-        vocab_size: 32000,
-        context_length: 4096,
-        rope_base: 10000.0,
-        eps: 1e-5,
-        tied: false,
-    },
-    sliding_window: None,
-};
-
-static BITNET_2B: Shape = Shape {
-    name: "2b4t",
-    of: "BitNet b1.58 2B-4T",
-    sizes: Sizes {
-        arch: &BITNET_B158,
-        hidden_size: 2560,
-        n_layers: 30,
-        n_heads: 20,
-        n_kv_heads: 5,
-        intermediate_size: 6912,
-        vocab_size: 128_256,
-        rope_base: 500_000.0,
-        tied: true,
-        ..LLAMA_7B.sizes
-    },
-    sliding_window: None,
-};
-
-static QWEN3_0_6B: Shape = Shape {
-    name: "qwen3-0.6b",
-    of: "Qwen3 0.6B",
-    sizes: Sizes {
-        arch: &QWEN3,
-        hidden_size: 1024,
-        n_layers: 28,
-        n_heads: 16,
-        n_kv_heads: 8,
-        intermediate_size: 3072,
-        vocab_size: 151_936,
-        context_length: 40960,
-        rope_base: 1e6,
-        tied: true,
-        ..LLAMA_7B.sizes
-    },
-    sliding_window: None,
-};
-
-/// Every shape we know.
-pub static SHAPES: &[&Shape] = &[
-    &Shape {
-        name: "tiny",
-        of: "nothing: for tests",
-        sizes: Sizes {
-            hidden_size: 256,
-            n_layers: 2,
-            n_heads: 4,
-            n_kv_heads: 2,
-            head_dim: 64,
-            intermediate_size: 512,
-            vocab_size: 512,
-            ..LLAMA_7B.sizes
-        },
-        sliding_window: None,
-    },
-    &Shape {
-        name: "42m",
-        of: "stories42M of llama2.c, with a context of 32,768",
-        sizes: Sizes {
-            hidden_size: 512,
-            n_layers: 8,
-            n_heads: 8,
-            n_kv_heads: 8,
-            head_dim: 64,
-            intermediate_size: 1376,
-            context_length: 32768,
-            ..LLAMA_7B.sizes
-        },
-        sliding_window: None,
-    },
-    &BITNET_2B,
-    // The same work in the one ternary architecture that llama.cpp knows; its activation is SiLU.
-    &Shape {
-        name: "2b4t-silu",
-        of: "BitNet b1.58 2B-4T, with llama.cpp's `bitnet`",
-        sizes: Sizes { arch: &BITNET, ..BITNET_2B.sizes },
-        sliding_window: None,
-    },
-    &QWEN3_0_6B,
-    &Shape {
-        name: "1.1b",
-        of: "TinyLlama 1.1B",
-        sizes: Sizes {
-            hidden_size: 2048,
-            n_layers: 22,
-            n_kv_heads: 4,
-            head_dim: 64,
-            intermediate_size: 5632,
-            context_length: 16384,
-            ..LLAMA_7B.sizes
-        },
-        sliding_window: None,
-    },
-    &Shape {
-        name: "gemma3-1b",
-        of: "Gemma 3 1B",
-        sizes: Sizes {
-            arch: &GEMMA3,
-            hidden_size: 1152,
-            n_layers: 26,
-            n_heads: 4,
-            n_kv_heads: 1,
-            head_dim: 256,
-            intermediate_size: 6912,
-            vocab_size: 262_144,
-            context_length: 32768,
-            rope_base: 1e6,
-            eps: 1e-6,
-            tied: true,
-        },
-        sliding_window: Some(512),
-    },
-    &LLAMA_7B,
-    &Shape {
-        name: "qwen3-8b",
-        of: "Qwen3 8B",
-        sizes: Sizes {
-            hidden_size: 4096,
-            n_layers: 36,
-            n_heads: 32,
-            intermediate_size: 12288,
-            tied: false,
-            ..QWEN3_0_6B.sizes
-        },
-        sliding_window: None,
-    },
-];
-
-/// The shape of this name.
-pub fn shape(name: &str) -> Option<&'static Shape> {
-    SHAPES.iter().copied().find(|shape| shape.name == name)
-}
 
 /// Which tensor gets which format, as llama.cpp's quantizer has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +86,14 @@ impl Shape {
     pub fn parameters(&self) -> u64 {
         let count = |entry: &TensorInfo| entry.shape.iter().product::<usize>() as u64;
         self.tensors(Mixture { body: &F32, medium: false, head: &F32 }).iter().map(count).sum()
+    }
+
+    /// Bytes of its weights in a mixture.
+    ///
+    /// # Errors
+    /// When a format does not fit the shape's rows.
+    pub fn bytes(&self, mixture: Mixture) -> Result<u64, trine_tensor::Error> {
+        self.tensors(mixture).iter().map(TensorInfo::size).sum()
     }
 
     fn tensors(&self, mixture: Mixture) -> Vec<TensorInfo> {

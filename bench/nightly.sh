@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Measures a build of Trine, compares it with the nights before, and writes what it found to OUT/report.md, with OUT/trend.svg:
+#
+#     bench/nightly.sh path/to/trine OUT [BUDGETS.toml]
+#
+# OUT keeps the records of all nights, and the baseline of the first; delete OUT/baseline-*.json after a change of speed that is meant. MODELS names
+# other models than the embedded one, and synthetic ones as shape:format. The exit status is that of `trine bench`: 4 if something became slower, or
+# a limit of the budgets was not kept, 6 if that cannot be told. For a commit in the records, build with TRINE_COMMIT=$(git rev-parse HEAD).
+set -euo pipefail
+trine=$(realpath "$1") out=$2 budgets=${3:-}
+mkdir -p "$out"
+out=$(realpath "$out")
+export XDG_DATA_HOME=$out/data
+report=$out/report.md worst=0
+{
+    echo "# Speed of $("$trine" --version), $(date -u +%Y-%m-%d)"
+    echo
+    "$trine" devices | sed -n 's/^\(CPU model\|cores\|memory\) .*/    &/p'
+    echo
+    echo "## Memory"
+    echo
+    "$trine" bench bandwidth --output md
+    for model in ${MODELS:-embedded:stories 1.1b:q4_k_m 2b4t:i2_s}; do
+        name=${model##*/} baseline=$out/baseline-${model//[\/:]/-}.json
+        case $model in
+            *.gguf | embedded:*) args=("$model") ;;
+            *) args=(--shape "${model%%:*}" --format "${model#*:}") ;;
+        esac
+        echo
+        echo "## $name"
+        echo
+        compare=(--save-baseline "$baseline")
+        [ -e "$baseline" ] && compare=(--baseline "$baseline")
+        status=0
+        "$trine" bench "${args[@]}" --batch 1,4,16 --record "${compare[@]}" ${budgets:+--budgets "$budgets"} --output md || status=$?
+        [ "$status" -le "$worst" ] || [ "$worst" = 4 ] || worst=$status
+        [ "$status" != 4 ] || worst=4
+    done
+    echo
+    echo "## Start"
+    echo
+    "$trine" bench startup --output md
+    echo
+    echo "## Operations"
+    echo
+    "$trine" bench ops --output md
+    echo
+    echo "## Trend"
+    echo
+    echo "![Speed of each test, as a part of its first record](trend.svg)"
+    echo
+    "$trine" bench history --last 40 --svg "$out/trend.svg" --output md
+} > "$report.partial"
+mv "$report.partial" "$report"
+echo "$report"
+exit "$worst"
