@@ -145,6 +145,7 @@ impl Handle {
     fn send_request(&self, mut request: Request) -> Result<Receiver<Result<Vec<Generation>, Error>>, Error> {
         let came = Instant::now();
         request.prompt = request.prompt.into_tokens(&self.tokenizer).into();
+        self.status.check_thread()?;
         self.status.arrive(request.users());
         self.send(|reply| Command::Submit(Box::new(request), came, reply))
     }
