@@ -19,6 +19,7 @@ mod completion;
 mod config;
 mod constraint;
 mod conversion;
+mod effects;
 mod environment;
 mod exit;
 mod help;
@@ -67,7 +68,7 @@ use std::process::ExitCode;
         2    the command line or configuration is invalid\n  \
         3    the model file cannot be opened, or is invalid\n  \
         4    `trine bench` is slower than its baseline\n  \
-        5    `trine doctor` or `trine crossval` found a problem\n  \
+        5    `trine doctor`, `trine verify` or `trine crossval` found a problem\n  \
         6    `trine bench` cannot tell whether it is slower than its baseline\n  \
         130  interrupted\n\n\
         The name of the built-in model is `embedded:stories`.\n\

@@ -176,6 +176,13 @@ fn a_killed_conversion_leaves_no_broken_file() {
         assert!(found == old || found == new, "killed after {i} tenths: {} bytes", found.len());
         std::fs::write(at("old.gguf"), &old).unwrap();
     }
+    for moment in [1, 3] {
+        let mut child = trine().args(["convert", trine::EMBEDDED, &at("folder")]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(moment) / 10.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let _ = std::fs::remove_dir_all(at("folder"));
+    }
     // What was left is removed by the next.
     done(&["quantize", trine::EMBEDDED, &at("old.gguf"), "--format", "iq4_nl", "--force"]);
     let left = std::fs::read_dir(&folder)
@@ -198,16 +205,23 @@ fn a_full_disk_is_an_error_and_the_old_file_stays() {
     }
     let target = disk.join("model.gguf");
     std::fs::copy(llama(), &target).unwrap();
-    let ran = run(trine().args(["quantize", trine::EMBEDDED]).arg(&target).args(["--format", "q8_0", "--force"]), "");
-    let (found, left) = (std::fs::read(&target).unwrap(), std::fs::read_dir(&disk).unwrap().count());
+    let at = |name: &str| disk.join(name).display().to_string();
+    let commands = [
+        &["quantize", trine::EMBEDDED, &at("model.gguf"), "--format", "q8_0", "--force"][..],
+        &["split", trine::EMBEDDED, &at("model.gguf"), "--shard-size", "200KB"],
+        &["convert", trine::EMBEDDED, &at("folder")],
+    ];
+    let mut ran: Vec<(common::Ran, usize)> = Vec::new();
+    for args in commands {
+        let this = trine_with(args);
+        ran.push((this, std::fs::read_dir(&disk).unwrap().count()));
+    }
+    let found = std::fs::read(&target).unwrap();
     let unmounted = Command::new("umount").arg(&disk).status().unwrap();
     assert!(unmounted.success());
-    assert!(
-        ran.code == 1 && ran.err.contains("model.gguf") && ran.err.contains("No space left"),
-        "{} {}",
-        ran.code,
-        ran.err
-    );
+    for (ran, left) in ran {
+        assert!(ran.code == 1 && ran.err.contains("No space left"), "{} {}", ran.code, ran.err);
+        assert_eq!(left, 1, "a file is left: {}", ran.err);
+    }
     assert!(found == std::fs::read(llama()).unwrap());
-    assert_eq!(left, 1, "a temporary file is left");
 }

@@ -121,7 +121,7 @@ pub mod backend {
 /// Model files: their metadata and tensors, read and written, and the formats of weights.
 pub mod tensor {
     pub use trine_tensor::{
-        Array, Bytes, Error, FORMATS, File, FileFormat, Format, IntegerScheme, Metadata, OpenOptions, Quantized,
+        Array, Bytes, Error, FORMATS, File, FileFormat, Format, IntegerScheme, Metadata, NewFolder, OpenOptions, Quantized,
         Receipt, Replacement, ShardedWriter, Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, receipt,
         safetensors,
     };

@@ -74,6 +74,10 @@ impl EvalTasks {
         let stop = interrupt::flag()?;
         let limit = self.limit.map_or(usize::MAX, |limit| limit.get() as usize);
         let tasks = self.files()?.iter().map(|path| Task::read(path, limit)).collect::<Result<Vec<_>, _>>()?;
+        if self.generate && !tasks.iter().any(Task::continues) {
+            let message = "--generate: no task has texts to continue, only questions with choices".to_owned();
+            return Err(UsageError { message, hint: "omit it, or add a task of `context` and `continuation`" }.into());
+        }
         let first = self.measure(&self.model, &tasks, &stop)?;
         let second = self.against.as_ref().map(|model| self.measure(model, &tasks, &stop)).transpose()?;
         let mut out = io::stdout().lock();
