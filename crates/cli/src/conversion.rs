@@ -84,7 +84,7 @@ impl Conversion {
             true => llama2c::open(&self.input),
             false => self.layouts.open(&self.input),
         }?;
-        self.layouts.check_used(&file)?;
+        self.layouts.check_used(&[&file])?;
         file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         Ok(file)
     }

@@ -26,11 +26,15 @@ pub fn check(recipe: &Recipe, plan: &Plan) -> Result<(), UsageError> {
         }
         let is_taken = |name: &&str| has_own(name) || recipe.rules[..i].iter().any(|earlier| earlier.matches(name));
         if matching.iter().all(is_taken) {
-            return refuse(format!("{rule}: all matrices that match have a format by other options"), "omit it, or put it first");
+            return refuse(
+                format!("{rule}: all matrices that match have a format by other options"),
+                "omit it, or put it first",
+            );
         }
     }
     if is_tied && recipe.embedding.is_some() && recipe.output.is_some() {
-        let message = "--output-type: the model has no head but the embedding, for which --embedding-type is".to_owned();
+        let message =
+            "--output-type: the model has no head but the embedding, for which --embedding-type is".to_owned();
         return refuse(message, "omit one of both");
     }
     if recipe.ternarize && !plan.tensors.iter().any(PlannedTensor::becomes_ternary) {
@@ -39,7 +43,10 @@ pub fn check(recipe: &Recipe, plan: &Plan) -> Result<(), UsageError> {
     }
     if recipe.imatrix.is_some() && !plan.tensors.iter().any(PlannedTensor::uses_importance) {
         let message = "--imatrix: no matrix gets a format for which the importance of columns counts".to_owned();
-        return refuse(message, "omit it, or choose such a format, as q4_k or iq3_s; f16, q8_0 and ternary formats are none");
+        return refuse(
+            message,
+            "omit it, or choose such a format, as q4_k or iq3_s; f16, q8_0 and ternary formats are none",
+        );
     }
     Ok(())
 }

@@ -173,12 +173,13 @@ impl LayoutArgs {
         trine::open_file(model, &OpenOptions { layouts: self.formats(), ..OpenOptions::default() })
     }
 
-    /// Refuses a format that no tensor of a file has, unless it is that of a variable, which may be for other files.
+    /// Refuses a format that no tensor of the files has, unless it is that of a variable, which may be for other files.
     ///
     /// # Errors
     /// When there is one.
-    pub fn check_used(&self, file: &File) -> Result<(), UsageError> {
-        let unused = self.layout.iter().find(|format| !file.tensors().any(|view| view.format == **format));
+    pub fn check_used(&self, files: &[&File]) -> Result<(), UsageError> {
+        let is_used = |format: &Format| files.iter().any(|file| file.tensors().any(|view| view.format == format));
+        let unused = self.layout.iter().find(|format| !is_used(format));
         match unused.filter(|_| std::env::var_os("TRINE_LAYOUT").is_none()) {
             Some(format) => Err(UsageError {
                 message: format!("--layout {}: no tensor has a type number of it", format.name.to_lowercase()),
@@ -407,8 +408,17 @@ impl LoadArgs {
     /// Like [`LoadArgs::open`], for logits only.
     pub fn load(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder> {
         self.check_no_template()?;
+        self.check_layouts(model)?;
         let options = self.loading(model, stop)?;
         Ok(shown(quiet, stop, |progress| options.load(model, progress))?)
+    }
+
+    /// Refuses formats that no tensor of a model has.
+    fn check_layouts(&self, model: &Path) -> Result<()> {
+        if !self.layouts.layout.is_empty() {
+            self.layouts.check_used(&[&self.layouts.open(model)?])?;
+        }
+        Ok(())
     }
 
     /// Refuses a chat template where no chat is.
@@ -433,15 +443,17 @@ impl LoadArgs {
         quiet: bool,
         stop: &Arc<AtomicBool>,
         observer: Observer,
-    ) -> Result<Decoder, trine::Error> {
+    ) -> Result<Decoder> {
+        self.check_layouts(model)?;
         let mut options = self.loading(model, stop)?;
         options.device.observer = Some(observer);
-        shown(quiet, stop, |progress| options.load(model, progress))
+        Ok(shown(quiet, stop, |progress| options.load(model, progress))?)
     }
 
     /// Like [`LoadArgs::open`], for embeddings.
     pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder> {
         self.check_no_template()?;
+        self.check_layouts(model)?;
         let options = self.loading(model, stop)?;
         Ok(shown(quiet, stop, |progress| options.load_embedder(model, progress))?)
     }

@@ -118,10 +118,15 @@ fn check_size([least, most]: [u64; 2], bytes: u64, weights: usize) -> Result<(),
     if (least..=most).contains(&bytes) {
         return Ok(());
     }
-    let bits = |bytes: u64| 8.0 * bytes as f64 / weights.max(1) as f64;
-    let range = format!("{} to {}, or {:.2} to {:.2} bits per weight", units::bytes(least), units::bytes(most), bits(least), bits(most));
-    let message = format!("expected a size that a mixture can have, {range}, found {}, {:.2} bits", units::bytes(bytes), bits(bytes));
-    Err(UsageError { message, hint: "--format q8_0 or f16 makes larger files" })
+    let size = |bytes: u64| {
+        format!("{}, {:.2} bits per weight", units::bytes(bytes), 8.0 * bytes as f64 / weights.max(1) as f64)
+    };
+    let (bound, what, hint) = match bytes < least {
+        true => (least, "smallest", "ask for more, or choose a format of fewer bits, such as --format iq2_xxs"),
+        false => (most, "largest", "ask for less, or choose a format of more bits, such as --format f16"),
+    };
+    let message = format!("the {what} mixture has {}: found {}", size(bound), size(bytes));
+    Err(UsageError { message, hint })
 }
 
 /// What costs are those of.

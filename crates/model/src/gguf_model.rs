@@ -2,8 +2,8 @@
 
 use crate::as_gguf::{as_gguf, deinterleave, interleave, is_in_halves, is_rotated};
 use crate::pooling::GgufPooling;
-use crate::weights::{ModelWeights, Request};
 use crate::vocab::pad;
+use crate::weights::{ModelWeights, Request};
 use crate::{Language, Model, Result, Spec, hf};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub struct GgufModel<'a> {
 }
 
 /// How many embeddings of token types there are; it belongs to the model, whatever its tokenizer.
-const TOKEN_TYPES: &str = "tokenizer.ggml.token_type_count";
+pub(crate) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type_count";
 
 /// Where a tensor comes from.
 enum Source {

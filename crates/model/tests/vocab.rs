@@ -155,9 +155,20 @@ fn folders_get_a_tokenizer_json_of_every_algorithm() {
     let folder = tempfile::tempdir().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tokenizers");
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tokenizers");
-    let names = ["wordpiece.json", "wordpiece-cased.json", "unigram-of-spm.json", "spm-unigram.model", "spm-unigram-bytes.model"];
+    let names = [
+        "wordpiece.json",
+        "wordpiece-cased.json",
+        "unigram-of-spm.json",
+        "spm-unigram.model",
+        "spm-unigram-bytes.model",
+    ];
     let mut paths: Vec<_> = names.iter().map(|name| golden.join(name)).collect();
-    paths.extend(["ggml-vocab-bert-bge.gguf", "ggml-vocab-gpt-2.gguf"].map(|name| shared.join(name)).into_iter().filter(|path| path.exists()));
+    paths.extend(
+        ["ggml-vocab-bert-bge.gguf", "ggml-vocab-gpt-2.gguf"]
+            .map(|name| shared.join(name))
+            .into_iter()
+            .filter(|path| path.exists()),
+    );
     let texts = texts();
     for path in paths {
         let of_file = Language::metadata(&path).unwrap();

@@ -137,7 +137,7 @@ impl Complete {
 
     /// Moves files that belong together to their paths, the last one first. If one cannot be moved, those are removed that were, unless they
     /// took the place of old ones. An error has the number of the file.
-    pub fn place_all(files: Vec<Complete>) -> Result<(), (usize, io::Error)> {
+    pub fn place_all(files: Vec<Complete>) -> std::result::Result<(), (usize, io::Error)> {
         let mut new: Vec<PathBuf> = Vec::new();
         for (i, file) in files.into_iter().enumerate().rev() {
             let (target, is_new) = (file.target.clone(), !file.target.exists());

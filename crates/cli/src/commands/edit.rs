@@ -99,7 +99,11 @@ impl Edit {
         hub::check_not_cached(&self.model)?;
         if self.model.is_dir() {
             let message = format!("{}: expected a GGUF file, found a folder", self.model.display());
-            return Err(UsageError { message, hint: "name the file in it; the keys of a folder are those of its config.json" }.into());
+            return Err(UsageError {
+                message,
+                hint: "name the file in it; the keys of a folder are those of its config.json",
+            }
+            .into());
         }
         let old = raw_metadata(&self.model)?;
         let mut metadata = old.clone();

@@ -92,7 +92,8 @@ impl ImatrixCommand {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }
         if self.process_output && decoder.spec().tied {
-            let message = "--process-output: the model has no head but the embedding, which needs no importance".to_owned();
+            let message =
+                "--process-output: the model has no head but the embedding, which needs no importance".to_owned();
             return Err(UsageError { message, hint: "omit it" }.into());
         }
         let tokenizer = decoder.tokenizer();

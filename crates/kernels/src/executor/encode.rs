@@ -58,7 +58,7 @@ impl CpuExecutor {
         let mut losses = std::mem::take(&mut self.losses);
         losses.clear();
         losses.resize(pieces, Loss::default());
-        let (bytes, each) = (Disjoint::of(out), Disjoint::of(&mut losses));
+        let (bytes, loss_of) = (Disjoint::of(out), Disjoint::of(&mut losses));
         let (table, scratch, tail) = (self.table, &self.scratch, format.tail);
         self.pool.run(pieces, &|piece, thread| {
             let (part, within) = (piece / each, piece % each);
@@ -75,7 +75,7 @@ impl CpuExecutor {
             let mut loss = Loss::default();
             loss.add(weights, &again[..weights.len()]);
             // SAFETY: this task alone has this piece.
-            unsafe { *each.at(piece) = loss };
+            unsafe { *loss_of.at(piece) = loss };
         });
         let mut all = Loss::default();
         losses.iter().for_each(|&loss| all.merge(loss));

@@ -4,12 +4,12 @@ use super::Error;
 use super::write::pooled;
 use std::ops::ControlFlow;
 use std::path::Path;
-use trine_model::{GgufModel, HfModel, Language, Spec};
+use trine_model::{GgufModel, HfModel, Language, ModuleFile, Spec};
 use trine_tensor::format::{I8, U8};
 use trine_tensor::{File, NewFolder, safetensors};
 
 /// Writes `model`, as `hf` has it, to the folder `output`, which must not exist or be empty: `config.json`, safetensors in files of `shard_size`
-/// bytes, tokenizer, chat templates and generation settings. The folder appears when it is complete.
+/// bytes, tokenizer, chat templates and generation settings, and what sentence-transformers needs for embeddings. The folder appears when it is complete.
 ///
 /// # Errors
 /// When a folder of transformers cannot say what the model is, or a file cannot be read or written.
@@ -35,6 +35,12 @@ pub fn write_folder(
     write("config.json", &config)?;
     for (name, text) in &files {
         write(name, text)?;
+    }
+    for module in hf.modules()? {
+        match module {
+            ModuleFile::Text(name, text) => write(&name, &text)?,
+            ModuleFile::Matrix(name, matrix) => safetensors::write(folder.path().join(name), &[matrix])?,
+        }
     }
     let mut writer = safetensors::create_shards(folder.path(), hf.tensors().to_vec(), shard_size)?;
     pooled(progress, |pool| {

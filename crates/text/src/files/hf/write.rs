@@ -28,7 +28,8 @@ impl TokenizerJson {
             "t5" => unigram(vocab)?,
             "bert" => (wordpiece::json(vocab, &vocab.check()?)?, true, true),
             other => {
-                let problem = format!("expected gpt2, llama, t5 or bert, for which there is a tokenizer.json, found {other}");
+                let problem =
+                    format!("expected gpt2, llama, t5 or bert, for which there is a tokenizer.json, found {other}");
                 return Err(Error::vocabulary("tokenizer.ggml.model", problem));
             }
         };
@@ -195,7 +196,8 @@ fn joined(prefix: bool) -> Value {
 fn unigram(vocab: &Vocab) -> Result<(Value, bool, bool)> {
     let types = vocab.check()?;
     let unk = vocab.unk.or_else(|| types.iter().position(|kind| *kind == TokenType::Unknown).map(|id| id as u32));
-    let unk = unk.ok_or_else(|| Error::vocabulary("tokenizer.ggml.unknown_token_id", "expected a token, found none"))?;
+    let unk =
+        unk.ok_or_else(|| Error::vocabulary("tokenizer.ggml.unknown_token_id", "expected a token, found none"))?;
     let Normalization { charsmap, remove_extra_whitespaces, prefix_once, .. } = &vocab.normalization;
     let prefix = vocab.add_space_prefix.unwrap_or(false);
     // Metaspace puts no space before one; where spaces are kept, SentencePiece does.
@@ -212,7 +214,8 @@ fn unigram(vocab: &Vocab) -> Result<(Value, bool, bool)> {
     normalizers.extend(doubled.then(prepend));
     let crosses = |name: &&str| name.trim_start_matches(SPACE).contains(SPACE);
     let split = !vocab.tokens.iter().any(crosses);
-    let metaspace = |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split });
+    let metaspace =
+        |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split });
     let has_bytes = types.contains(&TokenType::Byte);
     let score = |id: usize| vocab.scores.get(id).copied().unwrap_or(0.0);
     let scored: Vec<Value> = vocab.tokens.iter().enumerate().map(|(id, name)| json!([name, score(id)])).collect();
