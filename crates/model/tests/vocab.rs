@@ -142,12 +142,12 @@ fn an_error_of_a_folder_names_the_file_that_it_is_about_once() {
     }
 }
 
-/// Texts of golden/tokenizers.
+/// Texts of golden/tokenizers. U+2581 in a text is a space for SentencePiece, and not for transformers.
 fn texts() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tokenizers/golden.json");
     let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let rows = all["wordpiece.json"].as_array().unwrap().iter();
-    rows.map(|row| row[0].as_str().unwrap().to_owned()).collect()
+    rows.map(|row| row[0].as_str().unwrap().to_owned()).filter(|text| !text.contains('\u{2581}')).collect()
 }
 
 #[test]

@@ -49,6 +49,9 @@ impl TokenizerJson {
             "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": is_bert,
             "add_bos_token": before.is_some(), "add_eos_token": after.is_some(),
         });
+        if is_bert {
+            config["model_input_names"] = json!(["input_ids", "token_type_ids", "attention_mask"]);
+        }
         let [first, last] = if is_bert { ["cls_token", "sep_token"] } else { ["bos_token", "eos_token"] };
         let named =
             [(first, bos), (last, eos), ("unk_token", vocab.unk), ("pad_token", vocab.pad), ("mask_token", vocab.mask)];
