@@ -10,7 +10,9 @@ use trine::engine::{Choice, FinishReason, Sampling, Timing, Token, Update, Usage
 use trine::grammar::{Constraint, Error, Grammar, Limits, Vocabulary};
 use trine::model::Language;
 use trine::text::{DecodeStream, EncodeOptions, Template};
-use trine_api::{Ask, Fields, PLAIN_TEMPLATE, Problem, Served, Writer, anthropic, ollama, openai, responses, tokens};
+use trine_api::{
+    Ask, Fields, PLAIN_TEMPLATE, Problem, Served, Stop, Writer, anthropic, ollama, openai, responses, tokens,
+};
 
 /// A template that describes tools as Hermes does, and thinking.
 const TEMPLATE: &str = r#"{%- if tools %}{% for tool in tools %}{{ tool.function.name }} {{ tool | tojson }}{% endfor %}
@@ -60,7 +62,7 @@ pub fn request(bytes: &[u8]) -> bool {
             let Ok((ask, writer)) = read(fields.clone(), served, "1") else { continue };
             taken = true;
             if body.len() <= SMALL {
-                let _ = ask.requests(served);
+                let _ = ask.requests(served, &Stop::default());
             }
             write(&ask, served, writer, &answer);
         }

@@ -2,7 +2,7 @@ use crate::{Problem, Served};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use trine_engine::{Error, PrefixCache, Prompt, Request, Sampling, Scheduling};
-use trine_grammar::Constraint;
+use trine_grammar::{Constraint, Stop};
 
 /// What a body asks for.
 pub struct Ask {
@@ -19,19 +19,21 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// A request of the engine for each prompt. Compiles the constraint, which may take a while.
+    /// A request of the engine for each prompt. Compiles the constraint, which may take a while, unless it is told to stop.
     ///
     /// # Errors
-    /// When the constraint is invalid or not supported, or the time of the request is over once it is compiled.
-    pub fn requests(&self, served: &Served) -> Result<Vec<Request>, Problem> {
+    /// When the constraint is invalid or not supported, or the time of the request is over before it is compiled.
+    pub fn requests(&self, served: &Served, stop: &Stop) -> Result<Vec<Request>, Problem> {
         let begun = Instant::now();
+        let stop = stop.at(self.scheduling.timeout.and_then(|timeout| begun.checked_add(timeout)));
         let grammar = self.constraint.as_ref().map(|(field, constraint)| {
-            served.grammars.compile(constraint).map_err(|error| Problem::field(field, error))
+            served.grammars.compile_until(constraint, &stop).map_err(|error| Problem::field(field, error))
         });
-        let (grammar, took) = (grammar.transpose()?, begun.elapsed());
+        let took = begun.elapsed();
         if let Some(timeout) = self.scheduling.timeout.filter(|&timeout| grammar.is_some() && took > timeout) {
             return Err(Error::Timeout { took, timeout }.into());
         }
+        let grammar = grammar.transpose()?;
         let request = |prompt: &Vec<u32>| Request {
             prompt: Prompt::Tokens(prompt.clone()),
             sampling: self.sampling.clone(),

@@ -1,6 +1,7 @@
 //! The fields of requests that say what form an answer has.
 
-use crate::fields::{kind, only_known, shown};
+use crate::fields::{kind, shown};
+use crate::form::Form;
 use crate::{Fields, Problem};
 use serde_json::{Map, Value, json};
 use trine_engine::Sampling;
@@ -52,40 +53,46 @@ pub fn ends(field: &str, fields: &Fields, sampling: Sampling) -> Result<Sampling
     Ok(sampling.without_stops())
 }
 
+/// What `response_format` has beside its type, by that.
+const FORMATS: &[(&str, Form)] = &[
+    ("text", Form::Object(&[("type", Form::Any)])),
+    // llama-server's form has a schema here.
+    ("json_object", Form::Object(&[("type", Form::Any), ("schema", Form::Any)])),
+    (
+        "json_schema",
+        Form::Object(&[
+            ("type", Form::Any),
+            (
+                "json_schema",
+                Form::Object(&[
+                    ("name", Form::Text),
+                    ("description", Form::Text),
+                    ("schema", Form::Any),
+                    ("strict", Form::Flag),
+                ]),
+            ),
+        ]),
+    ),
+];
+
 fn response_format(format: &Value) -> Result<Option<Constraint>, Problem> {
     let name = "response_format";
-    let known = |known: &[&str]| only_known(format, name, known);
-    match format["type"].as_str() {
-        Some("text") => known(&["type"]).map(|()| None),
-        // llama-server's form has a schema here.
-        Some("json_object") if format.get("schema").is_some() => {
-            known(&["type", "schema"])?;
+    let Some((kind, form)) = FORMATS.iter().find(|(kind, _)| format["type"] == *kind) else {
+        let found = shown(&format["type"]);
+        let expected = format!("type: expected text, json_object or json_schema, found {found}");
+        return Err(Problem::field(name, expected));
+    };
+    form.check(format, name)?;
+    let inner = &format["json_schema"];
+    match *kind {
+        "json_object" if !format["schema"].is_null() => {
             json_schema("response_format: schema", &format["schema"]).map(Some)
         }
-        Some("json_object") => {
-            known(&["type"])?;
-            Ok(Some(any_object()))
-        }
-        Some("json_schema") => {
-            known(&["type", "json_schema"])?;
-            let inner = &format["json_schema"];
-            let fields = ["name", "description", "schema", "strict"];
-            if let Some(key) = inner.as_object().and_then(|all| all.keys().find(|key| !fields.contains(&&***key))) {
-                return Err(Problem::field(
-                    name,
-                    format_args!("json_schema: expected {}, found {key}", fields.join(", ")),
-                ));
-            }
-            match &inner["schema"] {
-                // Optional: any object, then.
-                Value::Null if inner.is_object() => Ok(Some(any_object())),
-                schema => json_schema("response_format: json_schema.schema", schema).map(Some),
-            }
-        }
-        _ => {
-            let found = shown(&format["type"]);
-            Err(Problem::field(name, format_args!("type: expected text, json_object or json_schema, found {found}")))
-        }
+        "json_object" => Ok(Some(any_object())),
+        // Optional: any object, then.
+        "json_schema" if inner.is_object() && inner["schema"].is_null() => Ok(Some(any_object())),
+        "json_schema" => json_schema("response_format: json_schema.schema", &inner["schema"]).map(Some),
+        _ => Ok(None),
     }
 }
 

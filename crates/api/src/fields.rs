@@ -44,7 +44,7 @@ impl Fields {
     }
 
     pub fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.values.insert(name.to_owned(), value.into());
+        self.values.insert(name.to_owned(), whole(value.into()));
     }
 
     /// Adds a field that another one of the body says.
@@ -169,8 +169,15 @@ impl Fields {
         so && self.values.remove(name).is_some()
     }
 
-    pub fn remove_all(&mut self, names: &[&str]) {
-        self.values.retain(|name, _| !names.contains(&name.as_str()));
+    /// Takes fields away that change no answer.
+    ///
+    /// # Errors
+    /// When one is not what it should be.
+    pub fn pass(&mut self, known: crate::form::Fields) -> Result<(), Problem> {
+        known.iter().try_for_each(|(name, form)| match self.take(name) {
+            Some(value) => form.check(&value, name),
+            None => Ok(()),
+        })
     }
 
     /// What is left.
@@ -190,16 +197,23 @@ impl Fields {
 impl From<Map<String, Value>> for Fields {
     fn from(mut fields: Map<String, Value>) -> Fields {
         fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(|value| *value = whole(value.take()));
         Fields { values: fields, own_names: Vec::new() }
     }
 }
 
-/// Refuses fields of an object in a body but for these. A null counts as no field.
-pub fn only_known(object: &Value, place: &str, known: &[&str]) -> Result<(), Problem> {
-    let mut fields = object.as_object().into_iter().flatten();
-    match fields.find(|(name, value)| !value.is_null() && !known.contains(&name.as_str())) {
-        Some((name, _)) => Err(Problem::field(place, format_args!("expected {}, found {name}", known.join(", ")))),
-        None => Ok(()),
+/// A number, or those of lists, without the fraction of `16.0`: JSON knows no other difference between integers and reals. What is in objects
+/// stays as it is.
+fn whole(value: Value) -> Value {
+    /// 2^53: float64 has all integers up to it.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(real) if real.fract() == 0.0 && real.abs() <= EXACT => Value::from(real as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(list) => list.into_iter().map(whole).collect(),
+        other => other,
     }
 }
 

@@ -35,6 +35,7 @@ mod chat;
 mod constraint;
 mod event;
 mod fields;
+mod form;
 pub mod ollama;
 pub mod openai;
 mod problem;
@@ -49,3 +50,5 @@ pub use event::{Event, Framing, Writer};
 pub use fields::Fields;
 pub use problem::{Problem, ProblemKind};
 pub use served::{PLAIN_TEMPLATE, Served};
+// What ends the compilation of a form of answers.
+pub use trine_grammar::Stop;

@@ -1,7 +1,8 @@
 //! Ollama's API, for the model that is served.
 
 use crate::chat::{self, CallIds, Delta, Turn};
-use crate::fields::{kind, shown};
+use crate::fields::shown;
+use crate::form::{self, Form};
 use crate::openai::Shared;
 use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
@@ -10,25 +11,26 @@ use std::time::Duration;
 use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing, Update, Usage};
 use trine_text::ChatFormat;
 
-/// Options that say how Ollama runs a model, which is settled here.
-const OF_THE_RUNNER: &[&str] = &[
-    "num_batch",
-    "num_gpu",
-    "main_gpu",
-    "use_mmap",
-    "num_thread",
-    "num_keep",
-    "numa",
-    "low_vram",
-    "vocab_only",
-    "f16_kv",
-    "use_mlock",
-    "logits_all",
-    "num_gqa",
+/// Options that say how Ollama runs a model, which is settled when a server starts.
+const OF_THE_RUNNER: form::Fields = &[
+    ("num_gpu", Form::Only(&["-1", "0"], "models run on the CPU")),
+    ("main_gpu", Form::Only(&["0"], "models run on the CPU")),
+    ("num_thread", Form::Only(&["0"], "--threads of the server sets it")),
+    ("num_batch", Form::Whole(1)),
+    // Nothing is shifted out of a context, of which some would be kept.
+    ("num_keep", Form::Whole(-1)),
+    ("num_gqa", Form::Whole(0)),
+    ("use_mmap", Form::Flag),
+    ("use_mlock", Form::Flag),
+    ("numa", Form::Flag),
+    ("low_vram", Form::Flag),
+    ("vocab_only", Form::Only(&["false"], "the model is loaded already")),
+    ("f16_kv", Form::Flag),
+    ("logits_all", Form::Flag),
 ];
 
 /// Sampling options that Ollama no longer has, with what changes nothing.
-const FORMER: &[(&str, &str)] = &[("tfs_z", "1.0"), ("tfs_z", "1"), ("penalize_newline", "true")];
+const FORMER: &[(&str, &str)] = &[("tfs_z", "1"), ("penalize_newline", "true")];
 
 /// Names of options that have another one in this API.
 const OTHER_NAMES: &[(&str, &str)] =
@@ -63,9 +65,10 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
     // Ollama streams unless told otherwise.
     let stream = fields.boolean("stream")?.unwrap_or(true);
     fields.put("stream", stream);
-    for (name, value) in fields.object("options")?.unwrap_or_default() {
-        let former = FORMER.contains(&(name.as_str(), value.to_string().as_str()));
-        if OF_THE_RUNNER.contains(&name.as_str()) || former || value.is_null() {
+    let mut options = Fields::from(fields.object("options")?.unwrap_or_default());
+    options.pass(OF_THE_RUNNER).map_err(|problem| problem.within("options"))?;
+    for (name, value) in options.rest() {
+        if FORMER.contains(&(name.as_str(), value.to_string().as_str())) {
             continue;
         }
         if fields.has(&name) {
@@ -113,12 +116,33 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
 /// # Errors
 /// When it is no time.
 pub fn keep_alive(fields: &mut Fields) -> Result<(), Problem> {
-    match fields.take("keep_alive") {
-        Some(found) if !(found.is_string() || found.is_number()) => {
+    let is_time = |value: &Value| value.is_number() || value.as_str().is_some_and(is_duration);
+    match fields.take("keep_alive").filter(|found| !is_time(found)) {
+        Some(found) => {
             let expected = "expected a duration such as \"5m\", or a number of seconds";
-            Err(Problem::field("keep_alive", format_args!("{expected}, found {}", kind(&found))))
+            Err(Problem::field("keep_alive", format_args!("{expected}, found {}", shown(&found))))
         }
-        _ => Ok(()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a text is a duration of Go's, such as `1h30m`, or a number of seconds.
+fn is_duration(text: &str) -> bool {
+    const UNITS: [&str; 8] = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest.parse::<u64>().is_ok() {
+        return true;
+    }
+    loop {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let unit = rest[number..].find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len() - number);
+        if rest[..number].parse::<f64>().is_err() || !UNITS.contains(&&rest[number..number + unit]) {
+            return false;
+        }
+        rest = &rest[number + unit..];
+        if rest.is_empty() {
+            return true;
+        }
     }
 }
 
@@ -236,7 +260,7 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
         return Err(Problem::field("system", "expected none with raw: true"));
     }
     let constraint = crate::constraint::constraint(&mut fields)?;
-    fields.remove_all(&["stream"]);
+    fields.take("stream");
     let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
     if let Some((field, _)) = &constraint {
         chosen = crate::constraint::ends(field, &fields, chosen)?;
@@ -282,10 +306,7 @@ impl OllamaWriter {
                 message["thinking"] = thoughts.into();
             }
             if ended && !self.calls.is_empty() {
-                let call = |(name, arguments): &(String, String)| {
-                    let arguments: Value = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
-                    json!({"function": {"name": name, "arguments": arguments}})
-                };
+                let call = |(name, arguments): &(String, String)| json!({"function": {"name": name, "arguments": chat::arguments(arguments)}});
                 message["tool_calls"] = self.calls.iter().map(call).collect();
             }
             line.insert("message".to_owned(), message);

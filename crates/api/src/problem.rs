@@ -86,21 +86,23 @@ impl Problem {
         Problem { param: Some(param), message: format!("{place}.{}", self.message), ..self }
     }
 
-    /// The same problem with the name that a body has for its field.
+    /// The same problem with the name that a body has for its field, or for one around it.
     pub(crate) fn named(self, own_names: &[(&str, &str)]) -> Problem {
-        match own_names.iter().find(|(name, _)| self.param.as_deref() == Some(*name)) {
-            Some((name, own)) => self.renamed(name, own),
-            None => self,
-        }
+        self.renamed_within(own_names.iter().copied(), &['.'])
     }
 
-    /// The same problem with the place that a body has for what is at `messages[2].content`, or within it: the longest that is known counts.
+    /// The same problem with the place that a body has for what is at `messages[2].content`, or within it.
     pub(crate) fn placed(self, own_places: &[(String, String)]) -> Problem {
+        self.renamed_within(own_places.iter().map(|(place, own)| (&**place, &**own)), &['.', '['])
+    }
+
+    /// The same problem with the own name of the longest that its field is, or is within after one of these signs.
+    fn renamed_within<'a>(self, own: impl Iterator<Item = (&'a str, &'a str)>, signs: &[char]) -> Problem {
         let param = self.param.clone().unwrap_or_default();
         let within =
-            |place: &str| param.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        match own_places.iter().filter(|(place, _)| within(place)).max_by_key(|(place, _)| place.len()) {
-            Some((place, own)) => self.renamed(place, own),
+            |name: &str| param.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(signs));
+        match own.filter(|(name, _)| within(name)).max_by_key(|(name, _)| name.len()) {
+            Some((name, own)) => self.renamed(name, own),
             None => self,
         }
     }

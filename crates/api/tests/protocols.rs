@@ -5,9 +5,9 @@ mod common;
 use common::{fields, message, plain, served, with};
 use serde_json::{Value, json};
 use trine_api::openai::Shared;
-use trine_api::{Ask, Fields, Problem, Writer, anthropic, ollama, openai, responses};
+use trine_api::{Ask, Fields, Problem, Stop, Writer, anthropic, ollama, openai, responses};
 use trine_engine::{Choice, FinishReason};
-use trine_grammar::Constraint;
+use trine_grammar::{Constraint, ToolChoice};
 
 type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
 
@@ -95,7 +95,7 @@ fn what_ollamas_clients_send_passes() {
     ];
     for (read, body, part) in load {
         let (ask, mut writer) = read(fields(body), &served, "1").unwrap();
-        assert!(ask.stream && ask.requests(&served).unwrap().is_empty(), "{body}");
+        assert!(ask.stream && ask.requests(&served, &Stop::default()).unwrap().is_empty(), "{body}");
         let whole = writer.whole(Vec::new());
         assert_eq!((&whole["done"], &whole["done_reason"]), (&true.into(), &"load".into()), "{body}: {whole}");
         assert!(whole.get(part).is_some() && writer.begin().is_empty());
@@ -158,7 +158,7 @@ fn problems_name_the_field_that_the_body_has() {
         (responses::response, &json!({"input": "Hi"}), json!({"text": text}), "text.format"),
         (responses::response, &json!({"input": "Hi"}), json!({"text": {"format": {"type": "xml"}}}), "text.format"),
         (responses::response, &json!({"input": "Hi"}), json!({"text": schema}), "text.format.schema"),
-        (responses::response, &json!({"input": "Hi"}), json!({"text": {"verbosity": "low"}}), "text.verbosity"),
+        (responses::response, &json!({"input": "Hi"}), json!({"text": {"verbosity": "loud"}}), "text.verbosity"),
         (responses::response, &json!({"input": "Hi"}), json!({"reasoning": {"effort": 1}}), "reasoning.effort"),
         (responses::response, &json!({"input": "Hi"}), json!({"top_logprobs": "x"}), "top_logprobs"),
         (openai::chat, &chat, json!({"logprobs": true, "top_logprobs": "x"}), "top_logprobs"),
@@ -179,7 +179,8 @@ fn problems_name_the_field_that_the_body_has() {
         (ollama::chat, &chat, json!({"json_schema": no_schema}), "json_schema"),
     ];
     for (read, body, more, name) in cases {
-        let refused = read(fields(&with(body, more)), &served, "1").and_then(|(ask, _)| ask.requests(&served));
+        let refused =
+            read(fields(&with(body, more)), &served, "1").and_then(|(ask, _)| ask.requests(&served, &Stop::default()));
         let problem = refused.err().unwrap();
         let is_named = problem.message.starts_with(name) || problem.message.starts_with("the prompt of ");
         assert!(is_named && problem.param.as_deref() == name.split(':').next(), "{name}: {problem:?}");
@@ -201,7 +202,7 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
         (json!({"tool_choice": {"type": "function", "function": {"name": "x"}}}), r#"tool_choice: expected "auto""#),
         (
             json!({"tool_choice": {"type": "function", "name": "x", "y": 1}}),
-            "tool_choice: expected type, name, namespace, found y",
+            "tool_choice.y: there is no such field; expected type, name, namespace",
         ),
         (json!({"reasoning": {"effrot": "low"}}), "reasoning.effrot: there is no such field"),
         (
@@ -216,8 +217,11 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
             "stream_options: include_obfuscation: expected false, found true",
         ),
         (json!({"stream_options": {"include_usage": true}}), "stream_options: include_usage: there is no such field"),
-        (format(json!({"type": "text", "x": 1})), "text.format: expected type, found x"),
-        (format(json!({"type": "json_object", "schema": {}})), "text.format: expected type, found schema"),
+        (format(json!({"type": "text", "x": 1})), "text.format.x: there is no such field; expected type"),
+        (
+            format(json!({"type": "json_object", "schema": {}})),
+            "text.format.schema: there is no such field; expected type",
+        ),
         (
             format(json!({"type": "json_schema", "name": 5, "schema": {}})),
             "text.format.name: expected a string, found 5",
@@ -233,7 +237,7 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
         ),
         (
             item(json!({"role": "user", "content": "x", "x": 1})),
-            "input[1]: expected role, content, phase, type, id, status, found x",
+            "input[1].x: there is no such field; expected role, content, phase, type, id, status",
         ),
         (
             item(json!({"role": "assistant", "content": "x", "status": "done"})),
@@ -251,7 +255,10 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
             item(json!({"type": "reasoning", "content": "x"})),
             "input[1].content: expected a list of parts, found a string",
         ),
-        (part(json!({"type": "input_text", "text": "x", "x": 1})), "input[1].content[0]: expected type, text,"),
+        (
+            part(json!({"type": "input_text", "text": "x", "x": 1})),
+            "input[1].content[0].x: there is no such field; expected type, text,",
+        ),
     ];
     for (body, expected) in refused {
         let problem = message(read(&body));
@@ -382,12 +389,359 @@ fn a_field_in_another_place_is_not_its_own_neighbour() {
         assert_eq!(message(read(json!({name: true}))), format!("{name}: there is no such field in this place"));
     }
     assert!(message(read(json!({"tempreature": 1}))).ends_with("a similar one is temperature"));
-    assert_eq!(message(read(json!({"verbosity": "medium"}))), "");
-    assert!(message(read(json!({"verbosity": "low"}))).starts_with("verbosity: expected \"medium\""));
     // A schema is optional.
     let format = |inner: Value| read(json!({"response_format": {"type": "json_schema", "json_schema": inner}}));
     let (ask, _) = format(json!({"name": "any"})).unwrap_or_else(|problem| panic!("{problem:?}"));
     assert!(matches!(ask.constraint, Some((_, Constraint::JsonSchema(schema))) if schema == r#"{"type":"object"}"#));
     assert!(message(format(json!({"name": "any", "schema": 1}))).contains("expected a JSON Schema"));
     assert!(message(format(Value::Null)).contains("expected a JSON Schema"));
+}
+
+/// A body of each protocol that takes functions, and how it is read.
+fn with_calls() -> [(Read, Value); 4] {
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    [
+        (openai::chat, json!({"messages": messages})),
+        (responses::response, json!({"input": "Hi"})),
+        (anthropic::messages, json!({"messages": messages, "max_tokens": 5})),
+        (ollama::chat, json!({"messages": messages})),
+    ]
+}
+
+#[test]
+fn what_is_nested_is_known_or_refused_by_its_place() {
+    let served = served(CALLS);
+    let [chat, response, anthropic, ollama] = &with_calls();
+    let tool = |function: Value| json!({"tools": [{"type": "function", "function": function}]});
+    let flat = |more: Value| json!({"tools": [with(&json!({"type": "function", "name": "x"}), &more)]});
+    let own = |more: Value| json!({"tools": [with(&json!({"name": "x", "input_schema": {}}), &more)]});
+    let message_of = |role: &str, part: Value| json!({"messages": [{"role": role, "content": [part]}]});
+    let user = |part: Value| message_of("user", part);
+    let items = |role: &str, part: Value| json!({"input": [{"role": role, "content": [part]}]});
+    let refusal = json!({"type": "refusal", "refusal": "No."});
+    let cases: &[(&(Read, Value), Value, &str)] = &[
+        (
+            chat,
+            tool(json!({"name": "x", "paramters": {}})),
+            "tools[0].function.paramters: there is no such field; expected name,",
+        ),
+        (
+            chat,
+            tool(json!({"name": "x", "description": 5})),
+            "tools[0].function.description: expected a string, found 5",
+        ),
+        (
+            chat,
+            tool(json!({"name": "x", "strict": "yes"})),
+            "tools[0].function.strict: expected true or false, found a string",
+        ),
+        (chat, tool(json!({"name": "x", "parameters": {}, "description": null, "strict": null})), ""),
+        (
+            chat,
+            json!({"tools": [{"type": "function", "function": {"name": "x"}, "x": 1}]}),
+            "tools[0].x: there is no such field",
+        ),
+        (
+            chat,
+            json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]}),
+            "tools[0]: expected type \"function\", found \"custom\": a call is",
+        ),
+        (
+            chat,
+            user(json!({"type": "text", "text": "a", "x": 1})),
+            "messages[0].content[0].x: there is no such field; expected type, text,",
+        ),
+        (chat, user(json!({"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}})), ""),
+        (
+            chat,
+            user(json!({"type": "text", "text": "a", "cache_control": 5})),
+            "messages[0].content[0].cache_control: expected an object, found 5",
+        ),
+        (
+            chat,
+            user(json!({"type": "image_url", "image_url": {"url": "x", "detail": "low"}})),
+            "messages[0].content[0]: image_url: the model reads text alone",
+        ),
+        (chat, message_of("assistant", refusal.clone()), ""),
+        (chat, user(refusal.clone()), "messages[0].content[0]: expected a part of type \"text\""),
+        (
+            chat,
+            json!({"response_format": {"type": "json_object", "x": 1}}),
+            "response_format.x: there is no such field",
+        ),
+        (
+            chat,
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": 5}}}),
+            "response_format.json_schema.name: expected a string",
+        ),
+        (response, flat(json!({"paramters": {}})), "tools[0].paramters: there is no such field; expected type, name,"),
+        (response, flat(json!({"strict": 1})), "tools[0].strict: expected true or false, found 1"),
+        (
+            response,
+            flat(json!({"strict": null, "defer_loading": false, "allowed_callers": ["direct"], "output_schema": {}})),
+            "",
+        ),
+        (
+            response,
+            flat(json!({"defer_loading": true})),
+            "tools[0].defer_loading: expected false, found true: the model is told",
+        ),
+        (
+            response,
+            json!({"tools": [{"type": "namespace", "name": "n", "tools": [], "x": 1}]}),
+            "tools[0].x: there is no such field",
+        ),
+        (response, items("assistant", refusal), ""),
+        (
+            response,
+            items("assistant", json!({"type": "refusal", "refusal": "No.", "x": 1})),
+            "input[0].content[0].x: there is no such field",
+        ),
+        (
+            response,
+            items("user", json!({"type": "input_text", "text": "a", "annotations": 5})),
+            "input[0].content[0].annotations: expected a list, found 5",
+        ),
+        (anthropic, own(json!({"paramters": {}})), "tools[0].paramters: there is no such field; expected type, name,"),
+        (anthropic, own(json!({"description": 5})), "tools[0].description: expected a string, found 5"),
+        (anthropic, own(json!({"type": "custom", "strict": true, "cache_control": {"type": "ephemeral"}})), ""),
+        (anthropic, own(json!({"input_examples": [{}]})), "tools[0].input_examples: expected []"),
+        (
+            anthropic,
+            user(json!({"type": "text", "text": "a", "x": 1})),
+            "messages[0].content[0].x: there is no such field",
+        ),
+        (
+            anthropic,
+            user(
+                json!({"type": "text", "text": "a", "citations": null, "cache_control": {"type": "ephemeral", "ttl": "1h"}}),
+            ),
+            "",
+        ),
+        (anthropic, user(json!({"type": "text"})), "messages[0].content[0]: expected text, found {"),
+        (
+            anthropic,
+            user(json!({"type": "image", "source": {}})),
+            "messages[0].content[0]: image: the model reads text alone",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "tool_result", "tool_use_id": 5})),
+            "messages[0].content[0].tool_use_id: expected a string, found 5",
+        ),
+        (anthropic, message_of("assistant", json!({"type": "thinking", "thinking": "Hm", "signature": ""})), ""),
+        (
+            anthropic,
+            message_of("assistant", json!({"type": "tool_use", "id": "1", "name": "x", "input": "{}"})),
+            "messages[0].content[0].input: expected an object",
+        ),
+        (
+            anthropic,
+            json!({"messages": [{"role": "user", "content": "a", "name": "x"}]}),
+            "messages[0].name: there is no such field; expected role, content",
+        ),
+        (anthropic, json!({"system": [{"type": "text", "text": "a", "x": 1}]}), "system[0].x: there is no such field"),
+        (anthropic, json!({"thinking": {"type": "enabled", "budget": 5}}), "thinking.budget: there is no such field"),
+        (
+            anthropic,
+            with(&own(json!({})), &json!({"tool_choice": {"type": "auto", "x": 1}})),
+            "tool_choice.x: there is no such field",
+        ),
+        (
+            anthropic,
+            json!({"output_config": {"x": 1}}),
+            "output_config.x: there is no such field; expected effort, format",
+        ),
+        (ollama, tool(json!({"name": "x", "x": 1})), "tools[0].function.x: there is no such field"),
+    ];
+    for ((read, body), more, expected) in cases {
+        let problem = read(fields(&with(body, more)), &served, "1").err();
+        let text = problem.as_ref().map_or("", |problem| &problem.message);
+        assert!(text.starts_with(expected) && expected.is_empty() == text.is_empty(), "{more}: {text:?}");
+        let place = text.split(": ").next().filter(|place| !place.is_empty());
+        assert_eq!(problem.as_ref().and_then(|problem| problem.param.as_deref()), place, "{more}");
+    }
+}
+
+#[test]
+fn what_says_who_asks_has_its_types() {
+    let served = plain();
+    let [chat, response, anthropic, ollama] = &with_calls();
+    let completion: (Read, Value) = (openai::completion, json!({"prompt": "Hi"}));
+    let of_openai = [chat, response, &completion];
+    let good = json!({
+        "user": "ann", "store": true, "service_tier": "auto", "safety_identifier": "a", "prompt_cache_key": "b",
+        "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "30m", "mode": "implicit"}, "metadata": {"a": "b"},
+    });
+    for (read, body) in of_openai {
+        assert_eq!(message(read(fields(&with(body, &good)), &served, "1")), "", "{body}");
+        for (name, value, expected) in [
+            ("user", json!(5), "user: expected a string, found 5"),
+            ("store", json!("yes"), "store: expected true or false, found a string"),
+            ("service_tier", json!("best"), "service_tier: expected one of auto, default,"),
+            ("safety_identifier", json!({}), "safety_identifier: expected a string, found an object"),
+            ("prompt_cache_retention", json!("1h"), "prompt_cache_retention: expected one of in_memory,"),
+            ("prompt_cache_options", json!({"mode": "explicit"}), "prompt_cache_options.mode: expected \"implicit\""),
+            ("metadata", json!({"a": 5}), "metadata.a: expected a string, found 5"),
+            ("moderation", json!({"model": "x"}), "moderation: no model here moderates"),
+            ("context_management", json!([{"type": "compaction"}]), "context_management: a prompt is never cut"),
+        ] {
+            let refused = message(read(fields(&with(body, &json!({name: value}))), &served, "1"));
+            assert!(refused.starts_with(expected), "{name}: {refused:?}");
+        }
+    }
+    let option = |name: &str, value: Value| json!({"options": {name: value}});
+    let cases: &[(&(Read, Value), Value, &str)] = &[
+        (
+            response,
+            json!({"max_output_tokens": -1}),
+            "max_output_tokens: expected a whole number of at least 1, found -1",
+        ),
+        (response, json!({"max_output_tokens": 16.0}), ""),
+        (response, json!({"reasoning": {"effort": "max"}, "text": {"verbosity": "low"}}), ""),
+        (chat, json!({"max_tokens": 16.0, "n": 1.0, "seed": 7.0, "stop_token_ids": [5.0]}), ""),
+        (chat, json!({"max_tokens": 16.5}), "max_tokens: expected a whole number"),
+        (chat, json!({"reasoning_effort": "max", "verbosity": "high"}), ""),
+        (chat, json!({"verbosity": "loud"}), "verbosity: expected one of low, medium, high, found \"loud\""),
+        (anthropic, json!({"max_tokens": 16.0, "metadata": {"user_id": "ann"}}), ""),
+        (anthropic, json!({"metadata": {"user_id": 5}}), "metadata.user_id: expected a string, found 5"),
+        (anthropic, json!({"service_tier": "flex"}), "service_tier: expected one of auto, standard_only"),
+        (anthropic, json!({"container": "x"}), "container: no code runs here"),
+        (ollama, option("num_predict", json!(16.0)), ""),
+        (ollama, option("num_gpu", json!(99)), "options.num_gpu: expected -1 or 0, found 99: models run on the CPU"),
+        (ollama, option("num_gpu", json!(0)), ""),
+        (ollama, option("main_gpu", json!(1)), "options.main_gpu: expected 0, found 1: models run on the CPU"),
+        (
+            ollama,
+            option("num_thread", json!(4)),
+            "options.num_thread: expected 0, found 4: --threads of the server sets it",
+        ),
+        (
+            ollama,
+            option("num_keep", json!("x")),
+            "options.num_keep: expected a whole number of at least -1, found a string",
+        ),
+        (ollama, option("num_keep", json!(24)), ""),
+        (ollama, option("use_mmap", json!("x")), "options.use_mmap: expected true or false"),
+        (
+            ollama,
+            json!({"keep_alive": "abc"}),
+            "keep_alive: expected a duration such as \"5m\", or a number of seconds, found \"abc\"",
+        ),
+        (ollama, json!({"keep_alive": "5x"}), "keep_alive: expected a duration"),
+        (ollama, json!({"keep_alive": ""}), "keep_alive: expected a duration"),
+        (ollama, json!({"keep_alive": "h"}), "keep_alive: expected a duration"),
+        (ollama, json!({"keep_alive": "1h30m"}), ""),
+        (ollama, json!({"keep_alive": "-1"}), ""),
+        (ollama, json!({"keep_alive": "1.5s"}), ""),
+        (ollama, json!({"keep_alive": 0}), ""),
+    ];
+    for ((read, body), more, expected) in cases {
+        let refused = message(read(fields(&with(body, more)), &served, "1"));
+        assert!(refused.starts_with(expected) && expected.is_empty() == refused.is_empty(), "{more}: {refused:?}");
+    }
+    // What a template reads, it is told.
+    let told = common::served("{{ messages[0].content }}{{ verbosity }} {{ reasoning_effort }}");
+    let body = with(&chat.1, &json!({"verbosity": "low", "reasoning_effort": "max"}));
+    let (ask, _) = openai::chat(fields(&body), &told, "1").unwrap();
+    assert!(told.tokenizer.decode(&ask.prompts[0]).ends_with("low max"));
+}
+
+#[test]
+fn of_allowed_tools_alone_is_called() {
+    let served = served(CALLS);
+    let names = ["shell", "search", "now"];
+    let function = |name: &str| json!({"name": name, "parameters": {"type": "object"}});
+    let whole = |name: &str| json!({"type": "function", "function": function(name)});
+    let flat = |name: &str| with(&json!({"type": "function"}), &function(name));
+    let inner = |mode: &str, tools: Value| json!({"mode": mode, "tools": tools});
+    let named =
+        json!([{"type": "function", "function": {"name": "now"}}, {"type": "function", "function": {"name": "shell"}}]);
+    let short = json!([{"type": "function", "name": "now"}, {"type": "function", "name": "shell"}]);
+    let [chat, response, ..] = &with_calls();
+    let choice = |tools: Value, choice: Value| json!({"tools": tools, "tool_choice": choice});
+    let of_chat =
+        |inner: Value| choice(names.map(whole).into(), json!({"type": "allowed_tools", "allowed_tools": inner}));
+    let of_response = |inner: Value| choice(names.map(flat).into(), with(&json!({"type": "allowed_tools"}), &inner));
+    for (mode, expected) in [("auto", ToolChoice::Auto), ("required", ToolChoice::Required)] {
+        for ((read, body), more) in
+            [(chat, of_chat(inner(mode, named.clone()))), (response, of_response(inner(mode, short.clone())))]
+        {
+            let (ask, _) =
+                read(fields(&with(body, &more)), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+            let Some((_, Constraint::Chat(form))) = ask.constraint else { panic!("{more}") };
+            let called: Vec<&str> = form.tools.iter().map(|tool| &*tool.name).collect();
+            assert_eq!((called, form.tool_choice), (vec!["shell", "now"], expected.clone()));
+            // The prompt has all of them, so that its beginning stays the same.
+            assert!(served.tokenizer.decode(&ask.prompts[0]).contains("shell search now"));
+        }
+    }
+    for ((read, body), more, expected) in [
+        (chat, of_chat(inner("any", named.clone())), "tool_choice.allowed_tools.mode: expected one of auto, required"),
+        (chat, of_chat(inner("auto", json!([]))), "tool_choice: allowed_tools: expected tools, each with its name"),
+        (
+            chat,
+            of_chat(inner("auto", short.clone())),
+            "tool_choice.allowed_tools.tools[0].name: there is no such field",
+        ),
+        (
+            chat,
+            of_chat(inner("auto", json!([{"type": "function", "function": {"name": "x"}}]))),
+            "tool_choice: no tool is called \"x\"",
+        ),
+        (response, of_response(inner("auto", named)), "tool_choice.tools[0].function: there is no such field"),
+        (
+            response,
+            of_response(json!({"mode": "auto", "tools": short, "x": 1})),
+            "tool_choice.x: there is no such field",
+        ),
+    ] {
+        let refused = message(read(fields(&with(body, &more)), &served, "1"));
+        assert!(refused.starts_with(expected), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_response_repeats_what_it_was_asked() {
+    let served = served(CALLS);
+    let schema = json!({"type": "json_schema", "name": "x"});
+    let body = json!({
+        "input": "Hi", "user": "ann", "safety_identifier": "a", "prompt_cache_key": "b", "service_tier": "flex",
+        "metadata": {"c": "d"}, "tools": [{"type": "function", "name": "now"}], "text": {"format": schema, "verbosity": "low"},
+        "tool_choice": "none",
+    });
+    let whole = |body: &Value| {
+        let (_, mut writer) =
+            responses::response(fields(body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+        writer.whole(vec![Choice { finish_reason: FinishReason::EndToken, ..Choice::new(0) }])
+    };
+    let response = whole(&body);
+    for name in ["user", "safety_identifier", "prompt_cache_key", "metadata"] {
+        assert_eq!(response[name], body[name], "{response}");
+    }
+    let tool = json!({"type": "function", "name": "now", "description": null, "parameters": null, "strict": false});
+    let format = with(&schema, &json!({"schema": {"type": "object"}}));
+    assert_eq!((&response["service_tier"], &response["tools"]), (&"default".into(), &json!([tool])));
+    assert_eq!(response["text"], json!({"format": format, "verbosity": "low"}));
+    let bare = whole(&json!({"input": "Hi"}));
+    assert!(bare.get("user").is_none() && bare["metadata"] == json!({}), "{bare}");
+}
+
+#[test]
+fn a_call_that_is_cut_keeps_the_arguments_that_are_whole() {
+    let served = served(CALLS);
+    let [_, _, anthropic, ollama] = &with_calls();
+    let own = json!({"tools": [{"name": "now", "input_schema": {"type": "object"}}]});
+    let theirs = json!({"tools": [{"type": "function", "function": {"name": "now"}}]});
+    for ((read, body), tools) in [(anthropic, own), (ollama, theirs)] {
+        let (_, mut writer) = read(fields(&with(body, &tools)), &served, "1").unwrap();
+        let text = r#"<tool_call>{"name": "now", "arguments": {"zone": "UTC", "days": [1, 2], "place": "Os"#.to_owned();
+        let whole = writer.whole(vec![Choice { text, finish_reason: FinishReason::MaxTokens, ..Choice::new(0) }]);
+        let (arguments, end) = match whole.get("content") {
+            Some(content) => (&content[0]["input"], &whole["stop_reason"]),
+            None => (&whole["message"]["tool_calls"][0]["function"]["arguments"], &whole["done_reason"]),
+        };
+        assert_eq!(*arguments, json!({"zone": "UTC", "days": [1, 2]}), "{whole}");
+        assert!(["max_tokens", "length"].contains(&end.as_str().unwrap()), "{whole}");
+    }
 }

@@ -77,9 +77,10 @@ fn each_chunk_tells_what_was_cached() {
     let more = json!({"stream": true, "stream_options": {"continuous_usage_stats": true}});
     let chat = json!({"messages": [{"role": "user", "content": "Hi"}]});
     let text = json!({"prompt": "Hi"});
+    let timed = with(&more, &json!({"timings_per_token": true}));
     for read in [
-        openai::chat(fields(&with(&chat, &more)), &served, "1"),
-        openai::completion(fields(&with(&text, &more)), &served, "1"),
+        openai::chat(fields(&with(&chat, &timed)), &served, "1"),
+        openai::completion(fields(&with(&text, &timed)), &served, "1"),
     ] {
         let (ask, mut writer) = read.unwrap();
         assert!(ask.progress);
@@ -92,6 +93,7 @@ fn each_chunk_tells_what_was_cached() {
             let chunk: Value = serde_json::from_str(data).unwrap();
             assert_eq!(chunk["usage"]["prompt_tokens_details"]["cached_tokens"], 32, "{chunk}");
             assert!(chunk.get("prompt_progress").is_none(), "{chunk}");
+            assert_eq!(chunk["timings"]["cache_n"], 32, "{chunk}");
         }
         assert!(events.len() >= 2);
     }

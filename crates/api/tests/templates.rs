@@ -6,7 +6,7 @@ use common::{fields, message, served, templates, with};
 use serde_json::{Value, json};
 use std::time::Duration;
 use trine_api::openai::Shared;
-use trine_api::{ProblemKind, anthropic, apply_template, ollama, openai};
+use trine_api::{ProblemKind, Stop, anthropic, apply_template, ollama, openai};
 use trine_engine::{Choice, FinishReason, Timing, Token, Update, Usage};
 use trine_grammar::{Constraint, Thinking};
 use trine_text::{ChatFormat, DecodeStream};
@@ -203,7 +203,7 @@ fn an_answer_that_is_not_to_think_has_no_thinking_in_its_form() {
         Some((_, Constraint::Chat(chat))) => chat.thinking,
         other => panic!("{other:?}"),
     };
-    let [mut off, mut begun] = [0, 0];
+    let [mut off, mut begun, mut closed] = [0, 0, 0];
     for (name, source) in templates() {
         let format = ChatFormat::of(&source);
         if format.reasoning.is_none() || format.tools.is_err() {
@@ -221,7 +221,10 @@ fn an_answer_that_is_not_to_think_has_no_thinking_in_its_form() {
                 let (ask, _) = openai::chat(fields(&with(&with(&body, &more), form)), &served, "1")
                     .unwrap_or_else(|problem| panic!("{name}: {problem:?}"));
                 match thinking(ask) {
-                    Thinking::Begun => begun += 1,
+                    Thinking::Begun => {
+                        assert!(chosen, "{name}: {more}");
+                        begun += 1;
+                    }
                     Thinking::Auto => assert!(chosen, "{name}: {more}"),
                     Thinking::Off => {
                         assert!(!chosen, "{name}: {more}");
@@ -230,6 +233,14 @@ fn an_answer_that_is_not_to_think_has_no_thinking_in_its_form() {
                 }
             }
         }
+        // A template that opens thinking all the same is closed.
+        let close = format.reasoning.unwrap().close;
+        let [on, off] = [true, false].map(|thinks| {
+            let variables = json!({"enable_thinking": thinks, "thinking": thinks});
+            prompt(&served, &with(&body, &json!({"chat_template_kwargs": variables})))
+        });
+        assert!(!format.thinks(&off), "{name}: {off:?}");
+        closed += usize::from(format.thinks(&on) && off == format!("{on}{close}"));
         let ollama = with(&body, &json!({"think": false, "format": "json"}));
         let ask = ollama::chat(fields(&ollama), &served, "1").unwrap_or_else(|problem| panic!("{name}: {problem:?}")).0;
         assert_ne!(thinking(ask), Thinking::Auto, "{name}");
@@ -242,7 +253,7 @@ fn an_answer_that_is_not_to_think_has_no_thinking_in_its_form() {
             .0;
         assert_ne!(thinking(ask), Thinking::Auto, "{name}");
     }
-    assert!(off == 0 && begun == 0 || off > 40 && begun > 20, "{off}, {begun}");
+    assert!(off == 0 && begun == 0 || off > 40 && begun > 20 && closed > 3, "{off}, {begun}, {closed}");
 }
 
 #[test]
@@ -296,7 +307,7 @@ fn the_time_of_a_request_may_be_over_when_its_form_is_compiled() {
         let body = with(&json!({"messages": [{"role": "user", "content": "x"}]}), &form);
         openai::chat(fields(&body), &served, "1").unwrap().0
     };
-    let problem = ask(1e-9).requests(&served).err().unwrap();
+    let problem = ask(1e-9).requests(&served, &Stop::default()).err().unwrap();
     assert_eq!((problem.kind, problem.param.as_deref()), (ProblemKind::Timeout, None), "{problem:?}");
-    assert!(ask(600.0).requests(&served).is_ok());
+    assert!(ask(600.0).requests(&served, &Stop::default()).is_ok());
 }

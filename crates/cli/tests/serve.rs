@@ -405,6 +405,25 @@ fn an_encoder_makes_embeddings_beside_another_model() {
 }
 
 #[test]
+fn models_of_one_name_are_told_apart() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/bert");
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("stories");
+    std::os::unix::fs::symlink(golden, &link).unwrap();
+    let link = link.display().to_string();
+    for (alias, names) in [("stories", ["stories", "stories-embeddings"]), ("tales", ["tales", "stories"])] {
+        let server = Server::start(&["--alias", alias, "--embedding-model", &link, "embedded:stories"]);
+        let models = server.get("/v1/models").json();
+        let listed: Vec<&str> =
+            models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        assert_eq!(listed, names);
+        let made = server.post("/v1/embeddings", &json!({"input": "a cat", "model": names[1]}));
+        assert_eq!((made.status, &made.json()["model"]), (200, &names[1].into()), "{}", made.text);
+        assert_eq!(server.post(CHAT, &ask("x", json!({"model": names[0]}))).status, 200);
+    }
+}
+
+#[test]
 fn pages_of_other_sites_may_not_ask() {
     let server = Server::start(&["--cors-origin", "https://chat.example"]);
     let body = ask("Once upon a time", json!({})).to_string();
@@ -450,7 +469,18 @@ fn keys_open_every_path_but_health() {
     };
     let (ann, admin) = (new("ann", &["--requests-per-minute", "3"]), new("root", &["--admin"]));
     assert!(ann.starts_with("sk-") && ann.len() > 40 && !std::fs::read_to_string(&path).unwrap().contains(&ann));
-    assert_eq!(trine_with(&["key", "new", "ann", "--keys", &path]).code, 2);
+    for (name, expected) in [
+        ("ann", "there is a key called `ann`"),
+        ("", "expected a name, found an empty one"),
+        (" ", "expected a name, found an empty one"),
+        ("..", "expected a name with a letter or digit, found \"..\""),
+        ("../x", "expected a name of letters, digits, spaces and ._-@+, found '/' in \"../x\""),
+        ("a\nb", "found '\\n' in \"a\\nb\""),
+        (&"x".repeat(65), "expected a name of at most 64 letters, found 65"),
+    ] {
+        let ran = trine_with(&["key", "new", name, "--keys", &path]);
+        assert!(ran.code == 2 && ran.err.contains(expected), "{name:?}: {}", ran.err);
+    }
     let server = Server::start(&["--keys", &path, "--host", "0.0.0.0", "--isolate-keys"]);
     let url = server.url.replace("0.0.0.0", "127.0.0.1");
     let address = url.strip_prefix("http://").unwrap().to_owned();

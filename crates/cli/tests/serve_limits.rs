@@ -457,6 +457,37 @@ fn the_metrics_of_vllm_have_its_names_and_labels() {
 }
 
 #[test]
+fn connections_that_ask_nothing_give_up_their_places() {
+    let server = Server::start(&["--max-connections", "4"]);
+    // One that is busy keeps its place, and its answer comes whole.
+    let body = json!({"prompt": "Once", "max_tokens": 300, "ignore_eos": true, "stream": true}).to_string();
+    let mut busy = server.connect();
+    busy.write_all(format!("{}{body}", head(TEXT, &format!("content-length: {}\r\n", body.len()))).as_bytes()).unwrap();
+    let mut answer = vec![0; 12];
+    busy.read_exact(&mut answer).unwrap();
+    let begun = Instant::now();
+    let mut idle = Vec::new();
+    for sent in
+        ["", "GET /health HTTP/1.1\r\n", "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"].iter().cycle().take(30)
+    {
+        let mut stream = server.connect();
+        stream.write_all(sent.as_bytes()).unwrap();
+        if sent.ends_with("\r\n\r\n") {
+            // It stays for another request, of which half comes.
+            stream.read_exact(&mut [0; 12]).unwrap();
+            let _ = stream.write_all(b"GET /health HTTP/1.1\r\n");
+        }
+        idle.push(stream);
+        let health = server.get("/health");
+        assert_eq!(health.status, 200, "{}", health.text);
+    }
+    // Each would wait for a minute.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    busy.read_to_end(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("data: [DONE]"));
+}
+
+#[test]
 fn odd_requests_are_answered_as_they_should() {
     let server = Server::start(&[]);
     let get = |host: &str| {

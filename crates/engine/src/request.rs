@@ -125,6 +125,13 @@ impl Request {
         Request::new(prefix, Sampling { max_tokens: Some(1), ..Sampling::greedy() })
     }
 
+    /// Answers that users wait for.
+    pub(crate) fn users(&self) -> usize {
+        let Sampling { n, best_of, .. } = self.sampling;
+        // One that asks for absurdly many is refused.
+        if self.scheduling.probe { 0 } else { best_of.unwrap_or(n).min(1 << 20) }
+    }
+
     /// Whether it asks for no more than one answer.
     pub(crate) fn one_answer(&self) -> Result<(), Error> {
         let Sampling { n, best_of, .. } = self.sampling;

@@ -113,10 +113,22 @@ fn how_busy_an_engine_is_waits_for_no_step() {
     // The thread is in the middle of a step.
     let load = handle.load().unwrap();
     assert_eq!((load.running, load.waiting), (1, 0));
+    // What comes meanwhile waits; a probe is nobody's.
+    let late = [false, true].map(|probe| {
+        let (handle, mut request) = (handle.clone(), request(1));
+        request.scheduling.probe = probe;
+        std::thread::spawn(move || handle.submit(request).unwrap().answer().unwrap())
+    });
+    wait(&handle, |load| (load.running, load.waiting) == (1, 1));
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(handle.load().unwrap().waiting, 1);
     open.send(()).unwrap();
     running.answer().unwrap();
+    late.map(|thread| thread.join().unwrap());
+    handle.ping().unwrap();
     let after = handle.load().unwrap();
-    assert_eq!((after.running, after.used_blocks, after.steps), (0, 0, load.steps + 1));
+    assert_eq!((after.running, after.waiting, after.used_blocks), (0, 0, 0));
+    assert!(after.steps > load.steps, "{after:?}");
     // What is asked before a ping is done after it.
     let cancelled = [(); 2].map(|()| handle.submit(request(80)).unwrap());
     drop(cancelled);

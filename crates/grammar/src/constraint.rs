@@ -78,8 +78,11 @@ impl Constraint {
             Constraint::Lark(text) => Ok(TopLevelGrammar::from_lark(lark::lower(text, limits)?)),
             Constraint::Gbnf(text) => Ok(TopLevelGrammar::from_lark(gbnf::lower(text, limits)?)),
             Constraint::Chat(chat) => Ok(TopLevelGrammar::from_lark(chat.lower(limits, vocabulary)?)),
-            Constraint::Choices(texts) if texts.iter().any(String::is_empty) || texts.is_empty() => {
-                Err(invalid(self.what(), "expected texts that are not empty".to_owned()))
+            Constraint::Choices(texts) if texts.is_empty() => {
+                Err(invalid(self.what(), "expected at least one text, found none".to_owned()))
+            }
+            Constraint::Choices(texts) if texts.iter().any(String::is_empty) => {
+                Err(invalid(self.what(), "expected texts that are not empty, found an empty one".to_owned()))
             }
             Constraint::Choices(texts) => Ok(TopLevelGrammar::from_regex(
                 &texts.iter().map(|text| regex::literal(text)).collect::<Vec<_>>().join("|"),

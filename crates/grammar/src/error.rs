@@ -23,6 +23,9 @@ pub enum Error {
         /// The limit and its value.
         limit: String,
     },
+    /// Nobody waits for the grammar any more, or it took too long.
+    #[error("stopped before the grammar was compiled")]
+    Stopped,
     /// The tokenizer of a model does not do for grammars.
     #[error("the vocabulary cannot be constrained: {0}")]
     Vocabulary(String),

@@ -30,16 +30,22 @@ impl Grammar {
     pub fn with_limits(vocabulary: &Vocabulary, constraint: &Constraint, limits: &Limits) -> Result<Grammar, Error> {
         let compile = || {
             let source = constraint.lower(limits, Some(vocabulary))?;
+            limits.stop.check()?;
             let (init, caps) = (GrammarInit::Serialized(source), InferenceCapabilities::default());
             let mut bounds = limits.of_parser();
             if matches!(constraint, Constraint::Gbnf(_) | Constraint::Lark(_)) {
                 bounds.max_items_in_row = limits.ambiguous_row_items;
             }
             let parser = vocabulary.factory.create_parser_from_init_ext(init, Logger::new(0, 0), caps, bounds);
+            limits.stop.check()?;
             let mut matcher = Matcher::new(parser);
             match matcher.is_accepting() {
                 Ok(_) => Ok(Grammar(Arc::new(Mutex::new(matcher)))),
-                Err(error) => Err(constraint.locate(refusal(constraint.what(), &error.to_string(), limits), limits)),
+                Err(error) => {
+                    let located = constraint.locate(refusal(constraint.what(), &error.to_string(), limits), limits);
+                    // The place was not looked for to the end.
+                    limits.stop.check().and(Err(located))
+                }
             }
         };
         std::thread::scope(|scope| {

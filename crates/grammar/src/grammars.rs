@@ -1,4 +1,4 @@
-use crate::{Constraint, Error, Grammar, Vocabulary};
+use crate::{Constraint, Error, Grammar, Limits, Stop, Vocabulary};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use trine_text::Tokenizer;
@@ -23,6 +23,15 @@ impl Grammars {
     /// # Errors
     /// Those of [`Vocabulary::new`] and [`Grammar::new`].
     pub fn compile(&self, constraint: &Constraint) -> Result<Grammar, Error> {
+        self.compile_until(constraint, &Stop::default())
+    }
+
+    /// As [`Grammars::compile`], unless it is told to stop.
+    ///
+    /// # Errors
+    /// Those of [`Grammars::compile`], and [`Error::Stopped`].
+    pub fn compile_until(&self, constraint: &Constraint, stop: &Stop) -> Result<Grammar, Error> {
+        stop.check()?;
         let compiled = || self.compiled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(grammar) = compiled().get(constraint) {
             return Ok(grammar.clone());
@@ -34,7 +43,8 @@ impl Grammars {
                 self.vocabulary.get_or_init(|| made)
             }
         };
-        let grammar = Grammar::new(vocabulary, constraint)?;
+        let limits = Limits { stop: stop.clone(), ..Limits::default() };
+        let grammar = Grammar::with_limits(vocabulary, constraint, &limits)?;
         let mut compiled = compiled();
         if compiled.len() >= Grammars::KEPT {
             compiled.clear();

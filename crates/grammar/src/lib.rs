@@ -37,6 +37,7 @@ mod lark;
 mod limits;
 mod regex;
 mod schema;
+mod stop;
 mod vocabulary;
 
 pub use chat::{Chat, Thinking, ToolChoice};
@@ -45,4 +46,5 @@ pub use error::Error;
 pub use grammar::Grammar;
 pub use grammars::Grammars;
 pub use limits::Limits;
+pub use stop::Stop;
 pub use vocabulary::Vocabulary;

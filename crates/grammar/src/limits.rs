@@ -1,3 +1,4 @@
+use crate::Stop;
 use llguidance::api::ParserLimits;
 
 /// What a constraint may take. They count work, not time, so that the same request always gives the same answer.
@@ -26,6 +27,8 @@ pub struct Limits {
     pub ambiguous_row_items: usize,
     /// States of the lexer, of 1 or 2 kB each.
     pub states: usize,
+    /// Ends the compilation early.
+    pub stop: Stop,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             row_items: 3_000,
             ambiguous_row_items: 400,
             states: 100_000,
+            stop: Stop::default(),
         }
     }
 }

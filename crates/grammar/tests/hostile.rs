@@ -4,7 +4,7 @@ mod common;
 
 use common::Tokens;
 use std::time::{Duration, Instant};
-use trine_grammar::{Constraint, Limits};
+use trine_grammar::{Constraint, Error, Grammars, Limits, Stop};
 
 fn nested(open: &str, inner: &str, close: &str, n: usize) -> String {
     open.repeat(n) + inner + &close.repeat(n)
@@ -194,4 +194,27 @@ fn each_limit_is_an_error_that_names_it() {
         };
         assert!(error.contains(expected), "{expected}: {error}");
     }
+}
+
+#[test]
+fn a_compilation_that_nobody_waits_for_stops() {
+    let tokens = Tokens::embedded();
+    let constraint =
+        Constraint::JsonSchema(r#"{"type": "object", "properties": {"a": {"type": "string"}}}"#.to_owned());
+    let limits = |stop: Stop| Limits { stop, ..Limits::default() };
+    let stop = Stop::default();
+    assert!(tokens.limited(&constraint, &limits(stop.clone())).is_ok());
+    assert_eq!(tokens.limited(&constraint, &limits(stop.at(Some(Instant::now())))).err(), Some(Error::Stopped));
+    for (what, constraint) in texts() {
+        let begun = Instant::now();
+        let soon = stop.at(Some(begun + Duration::from_millis(20)));
+        let stopped = tokens.limited(&constraint, &limits(soon)).is_err_and(|error| error == Error::Stopped);
+        println!("{what}: {} after {:?}", if stopped { "stopped" } else { "ended" }, begun.elapsed());
+    }
+    stop.tell();
+    assert_eq!(tokens.limited(&constraint, &limits(stop.clone())).err(), Some(Error::Stopped));
+    let grammars = Grammars::new(tokens.tokenizer.into());
+    assert_eq!(grammars.compile_until(&constraint, &stop).err(), Some(Error::Stopped));
+    // Nobody else is stopped.
+    assert!(grammars.compile(&constraint).is_ok());
 }

@@ -37,6 +37,7 @@ mod options;
 mod otlp;
 mod page;
 mod patience;
+mod places;
 mod problem;
 mod process;
 mod proxy;

@@ -3,12 +3,14 @@
 use crate::App;
 use crate::options::{Inherited, Listen};
 use crate::patience::Patient;
+use crate::places::{Answer, Place, Places};
 use crate::trace::Peer;
 use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -19,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Bytes that wait for a client which reads slowly, beside those that the system holds.
@@ -137,7 +139,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// Serves connections until `draining` is true, and then those that are open, as long as they may.
 pub async fn serve(listener: Listener, router: Router, app: Arc<App>, mut draining: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(app.options.max_connections));
+    let places = Arc::new(Places::new(app.options.max_connections));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
@@ -145,11 +147,7 @@ pub async fn serve(listener: Listener, router: Router, app: Arc<App>, mut draini
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                let connection = connection(stream, peer, router.clone(), app.clone(), draining.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                tokio::spawn(connection(stream, peer, place, router.clone(), app.clone(), draining.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "no connection");
@@ -159,8 +157,7 @@ pub async fn serve(listener: Listener, router: Router, app: Arc<App>, mut draini
         }
     }
     drop(listener);
-    let all = u32::try_from(app.options.max_connections).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(app.options.drain_timeout, places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(app.options.drain_timeout, places.all_free()).await;
 }
 
 /// Waits until the server is told to end.
@@ -168,12 +165,11 @@ async fn ended(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-type Accepted = (Box<dyn Io>, Option<SocketAddr>, OwnedSemaphorePermit);
+type Accepted = (Box<dyn Io>, Option<SocketAddr>, Arc<Place>);
 
-async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(listener: &Listener, places: &Arc<Places>) -> io::Result<Accepted> {
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, place))
+    Ok((stream, peer, places.take().await?))
 }
 
 /// Encrypts a connection, if the server has a certificate.
@@ -186,20 +182,28 @@ async fn secure(stream: Box<dyn Io>, app: &App) -> io::Result<Box<dyn Io>> {
 async fn connection(
     stream: Box<dyn Io>,
     peer: Option<SocketAddr>,
+    place: Arc<Place>,
     router: Router,
     app: Arc<App>,
     mut draining: watch::Receiver<bool>,
 ) {
     let stream: Box<dyn Io> = Box::new(Patient::new(stream, app.options.write_timeout));
-    let stream = match secure(stream, &app).await {
+    let secured = tokio::select! {
+        secured = secure(stream, &app) => secured,
+        () = place.told_to_leave() => return,
+    };
+    let stream = match secured {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "no encrypted connection"),
     };
     let peer = Peer(peer.map(|peer| peer.ip()));
+    let of = place.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let busy = of.busy();
         let mut request: Request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request)
+        let answering = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answering.await?.map(|body| Answer { body, _busy: busy })) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -209,7 +213,11 @@ async fn connection(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = ended(&mut draining) => {
+        leaves = async { tokio::select! { () = ended(&mut draining) => false, () = place.told_to_leave() => true } } => {
+            if leaves && !place.was_asked() {
+                // Whatever has come of a request, there is nothing to send.
+                return;
+            }
             // The answer under way is the last of this connection.
             connection.as_mut().graceful_shutdown();
             connection.await

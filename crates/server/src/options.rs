@@ -16,7 +16,7 @@ pub struct ServerOptions {
     pub read_timeout: Duration,
     /// How long a client may take nothing of its answer, before its connection ends and its request is cancelled.
     pub write_timeout: Duration,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once. For more, those that have waited for a request the longest are closed; if all are busy, they wait.
     pub max_connections: usize,
     /// How long requests may go on when the server is told to end.
     pub drain_timeout: Duration,

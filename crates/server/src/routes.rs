@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use trine_api::openai::{self, Shared};
-use trine_api::{Ask, Fields, Problem, ProblemKind, Writer, anthropic, ollama, responses};
+use trine_api::{Ask, Fields, Problem, ProblemKind, Stop, Writer, anthropic, ollama, responses};
 use trine_engine::{PrefixCache, Prompt};
 
 pub fn router(app: Arc<App>) -> Router {
@@ -107,7 +107,9 @@ async fn generate(app: Arc<App>, request: Request, protocol: Protocol, shape: Sh
             _ => "chat",
         };
         let admission = Admission::of(&request);
-        let prepared = read(&app, request, move |app, fields| prepare(app, fields, protocol, client)).await?;
+        let stop = Stop::default();
+        let _gone = Gone(stop.clone());
+        let prepared = read(&app, request, move |app, fields| prepare(app, fields, protocol, client, &stop)).await?;
         note.begin(operation, &app.generator()?.served.name);
         answer(app.clone(), Answering { admission, note, ..prepared }).await
     };
@@ -117,7 +119,22 @@ async fn generate(app: Arc<App>, request: Request, protocol: Protocol, shape: Sh
     }
 }
 
-fn prepare(app: &App, fields: Fields, protocol: Protocol, client: trace::Client) -> Result<Answering, Problem> {
+/// Tells it when it is dropped, because the client has left, for example: what is prepared for it on another thread ends.
+struct Gone(Stop);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.tell();
+    }
+}
+
+fn prepare(
+    app: &App,
+    fields: Fields,
+    protocol: Protocol,
+    client: trace::Client,
+    stop: &Stop,
+) -> Result<Answering, Problem> {
     check_model(app, &fields)?;
     let generator = app.generator()?;
     let most = generator.parallel + generator.queued;
@@ -143,7 +160,7 @@ fn prepare(app: &App, fields: Fields, protocol: Protocol, client: trace::Client)
         return too_many(if ask.answers() > 1 { "n" } else { "prompt" }, answers);
     }
     let begun = Instant::now();
-    let requests = ask.requests(&generator.served)?;
+    let requests = ask.requests(&generator.served, stop)?;
     if ask.constraint.is_some() {
         app.metrics.grammar.observe(begun.elapsed().as_secs_f64());
     }

@@ -29,14 +29,22 @@ fn given_id(request: &Request) -> Option<HeaderValue> {
     id.to_str().is_ok_and(fits).then(|| id.clone())
 }
 
+/// The trace that a request is of.
+fn context(request: &Request) -> TraceContext {
+    let parent = request.headers().get("traceparent").and_then(|header| header.to_str().ok());
+    // It may have several lines.
+    let state = request.headers().get_all("tracestate").iter().filter_map(|line| line.to_str().ok());
+    TraceContext::of(parent, &state.collect::<Vec<_>>().join(","))
+}
+
 /// Counts a request, logs it without what it says, and gives it an id.
 pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
     let begun = Instant::now();
     let id = given_id(&request)
         .unwrap_or_else(|| HeaderValue::try_from(trine_api::openai::new_id("req_")).expect("it is letters and digits"));
-    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = matched.clone().unwrap_or_else(|| "other".to_owned());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
+    let method = request.method().clone();
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
@@ -45,24 +53,27 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     if let Some(address) = address.clone() {
         request.extensions_mut().insert(Client(address));
     }
-    let traceparent = request.headers().get("traceparent").and_then(|header| header.to_str().ok());
-    // It may have several lines.
-    let state = request.headers().get_all("tracestate").iter().filter_map(|line| line.to_str().ok());
-    let context = TraceContext::of(traceparent, &state.collect::<Vec<_>>().join(","));
+    // Most servers neither log requests nor export them.
+    let told = app.exporter.is_some() || tracing::enabled!(tracing::Level::INFO);
+    let told = told.then(|| (context(&request), request.uri().path().to_owned()));
     app.metrics.active.inc();
     let mut active = Active { app: app.clone(), span: None };
     let mut response = next.run(request).await;
     let (status, took) = (response.status().as_u16(), begun.elapsed());
-    app.metrics.request(&route, status, took);
+    app.metrics.request(route, status, took);
     let text = id.to_str().unwrap_or_default();
-    tracing::info!(id = text, client = address, trace = context.trace, %method, route, status, ?took, "request");
-    if app.exporter.is_some() && context.sampled {
+    if let Some((context, _)) = &told {
+        tracing::info!(id = text, client = address, trace = context.trace, %method, route, status, ?took, "request");
+    }
+    if app.exporter.is_some()
+        && let Some((context, path)) = told.filter(|(context, _)| context.sampled)
+    {
+        let route = matched.as_ref().map(|path| path.as_str().to_owned());
         let (method, request_id) = (method.to_string(), text.to_owned());
         let scheme = if app.tls.is_some() { "https" } else { "http" };
         let ended = SystemTime::now();
         let begun = ended - took;
-        active.span =
-            Some(Span { context, method, route: matched, path, scheme, status, request_id, begun, ended, note });
+        active.span = Some(Span { context, method, route, path, scheme, status, request_id, begun, ended, note });
     }
     response.headers_mut().insert(REQUEST_ID, id);
     if response.body().size_hint().exact().is_some() {

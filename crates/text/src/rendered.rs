@@ -35,6 +35,11 @@ impl Rendered {
         self.breaks.retain(|&at| at < len);
     }
 
+    /// Adds a text of the program's own, in which names of control tokens are these tokens.
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
     pub fn into_text(self) -> String {
         self.text
     }

@@ -93,7 +93,9 @@ pub mod engine {
 
 /// Answers that keep to a JSON Schema, a regular expression or a grammar: [`Llm::grammar`] compiles a constraint for a model.
 pub mod grammar {
-    pub use trine_grammar::{Chat, Constraint, Error, Grammar, Grammars, Limits, Thinking, ToolChoice, Vocabulary};
+    pub use trine_grammar::{
+        Chat, Constraint, Error, Grammar, Grammars, Limits, Stop, Thinking, ToolChoice, Vocabulary,
+    };
 }
 
 /// A model on a device: what it is, and forward passes.

@@ -1,4 +1,4 @@
-use crate::chat::{Block, Blocks, Step, Turn};
+use crate::chat::{Block, Blocks, Step, Turn, arguments};
 use crate::{Event, Problem, Writer};
 use serde_json::{Value, json};
 use trine_engine::{Choice, FinishReason, Update, Usage};
@@ -102,9 +102,9 @@ fn content(block: &Block, text: &str, begins: bool) -> Value {
         Block::Reasoning => json!({"type": "thinking", "thinking": text, "signature": ""}),
         Block::Content => json!({"type": "text", "text": text}),
         Block::Call { id, name } => {
-            // What was cut off is no object.
-            let whole = serde_json::from_str(text).unwrap_or_else(|_| json!({}));
-            json!({"type": "tool_use", "id": id, "name": name, "input": if begins { json!({}) } else { whole }})
+            // A call that begins has no arguments yet.
+            let input = if begins { json!({}) } else { arguments(text) };
+            json!({"type": "tool_use", "id": id, "name": name, "input": input})
         }
     }
 }

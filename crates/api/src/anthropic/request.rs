@@ -1,12 +1,87 @@
 use super::answer::MessageWriter;
 use crate::chat;
 use crate::fields::{kind, shown};
+use crate::form::{self, Form};
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 
 /// Fields that say who asks or where, and change no answer.
-const OF_THE_CALLER: &[&str] = &["metadata", "service_tier", "cache_control", "inference_geo", "context_management"];
+const OF_THE_CALLER: form::Fields = &[
+    ("metadata", Form::Object(&[("user_id", Form::Text)])),
+    ("service_tier", Form::Word(&["auto", "standard_only"])),
+    ("cache_control", Form::Map),
+    ("inference_geo", Form::Text),
+    ("context_management", Form::Map),
+];
+
+/// Fields that are known, and not supported.
+const REFUSED: &[(&str, &str)] = &[("container", "no code runs here")];
+
+const TOOL: Form = Form::Object(&[
+    ("type", Form::Text),
+    ("name", Form::Text),
+    ("description", Form::Text),
+    ("input_schema", Form::Map),
+    ("strict", Form::Flag),
+    ("cache_control", Form::Map),
+    ("eager_input_streaming", Form::Flag),
+    ("defer_loading", Form::Only(&["false"], "the model is told of all tools at once")),
+    ("allowed_callers", Form::Only(&["[\"direct\"]"], "no program calls tools here")),
+    ("input_examples", Form::Only(&["[]"], "templates write none: the description may have them")),
+]);
+
+const TOOL_CHOICE: Form = Form::Object(&[
+    ("type", Form::Word(&["auto", "any", "tool", "none"])),
+    ("name", Form::Text),
+    ("disable_parallel_tool_use", Form::Flag),
+]);
+
+const THINKING: Form = Form::Object(&[
+    ("type", Form::Word(&["enabled", "adaptive", "disabled"])),
+    ("budget_tokens", Form::Any),
+    ("display", Form::Only(&["\"summarized\""], "thoughts are given as they are")),
+]);
+
+const OUTPUT: Form = Form::Object(&[
+    ("effort", Form::Any),
+    ("format", Form::Object(&[("type", Form::Word(&["json_schema"])), ("schema", Form::Any)])),
+]);
+
+const MESSAGE: Form = Form::Object(&[("role", Form::Any), ("content", Form::Any)]);
+
+const TYPE: (&str, Form) = ("type", Form::Text);
+const CACHED: (&str, Form) = ("cache_control", Form::Map);
+
+/// What blocks of each type say.
+const BLOCKS: &[(&str, Form)] = &[
+    ("text", Form::Object(&[TYPE, ("text", Form::Text), ("citations", Form::ListOf(&Form::Any)), CACHED])),
+    ("thinking", Form::Object(&[TYPE, ("thinking", Form::Text), ("signature", Form::Text), CACHED])),
+    ("redacted_thinking", Form::Object(&[TYPE, ("data", Form::Text), CACHED])),
+    (
+        "tool_use",
+        Form::Object(&[
+            TYPE,
+            ("id", Form::Text),
+            ("name", Form::Text),
+            ("input", Form::Map),
+            ("caller", Form::Map),
+            CACHED,
+        ]),
+    ),
+    (
+        "tool_result",
+        Form::Object(&[TYPE, ("tool_use_id", Form::Text), ("content", Form::Any), ("is_error", Form::Flag), CACHED]),
+    ),
+];
+
+/// Checks a block of a type that is known.
+fn check_block(block: &Value, place: &str) -> Result<(), Problem> {
+    match BLOCKS.iter().find(|(kind, _)| block["type"] == *kind) {
+        Some((_, form)) => form.check(block, place),
+        None => Ok(()),
+    }
+}
 
 /// Reads a body of `/v1/messages`. The answer gets the id, with a prefix.
 ///
@@ -35,8 +110,9 @@ pub fn count_tokens(mut fields: Fields, served: &Shared) -> Result<Value, Proble
 
 /// The fields in OpenAI's words.
 fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
-    fields.remove_all(OF_THE_CALLER);
     fields.take("model");
+    fields.refuse(REFUSED)?;
+    fields.pass(OF_THE_CALLER)?;
     let mut chat = std::mem::take(fields);
     chat::refuse_foreign(&chat, &["messages", "max_tokens", "tools", "tool_choice"])?;
     let mut messages = Vec::new();
@@ -52,6 +128,9 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     if let Some(tools) = chat.list("tools")? {
         let tools = tools.into_iter().enumerate().map(|(i, tool)| self::tool(tool, &format!("tools[{i}]")));
         chat.put("tools", tools.collect::<Result<Vec<_>, _>>()?);
+    }
+    if let Some(choice) = chat.get("tool_choice") {
+        TOOL_CHOICE.check(choice, "tool_choice")?;
     }
     if let Some(choice) = chat.object("tool_choice")? {
         let name = || choice.get("name").cloned().unwrap_or_default();
@@ -69,19 +148,19 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     }
     thinking(&mut chat)?;
     chat.only("mcp_servers", &json!([]), "there are no built-in tools")?;
+    if let Some(output) = chat.get("output_config") {
+        OUTPUT.check(output, "output_config")?;
+    }
     if let Some(mut output) = chat.object("output_config")? {
-        if let Some(effort) = output.remove("effort") {
+        if let Some(effort) = output.remove("effort").filter(|effort| !effort.is_null()) {
             chat.put_as("reasoning_effort", effort, "output_config.effort");
         }
-        if let Some(format) = output.remove("format") {
+        if let Some(format) = output.remove("format").filter(|format| !format.is_null()) {
             if format["schema"].is_null() {
                 return Err(Problem::field("output_config", "format: expected a schema"));
             }
             let inner = json!({"name": "answer", "schema": format["schema"]});
             chat.put_as("response_format", json!({"type": format["type"], "json_schema": inner}), "output_config");
-        }
-        if let Some(name) = output.keys().next() {
-            return Err(Problem::field("output_config", format_args!("expected effort or format, found {name}")));
         }
     }
     Ok(chat)
@@ -89,6 +168,9 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
 
 /// `thinking` as variables of the template, and a budget.
 fn thinking(chat: &mut Fields) -> Result<(), Problem> {
+    if let Some(thinking) = chat.get("thinking") {
+        THINKING.check(thinking, "thinking")?;
+    }
     let Some(thinking) = chat.object("thinking")? else { return Ok(()) };
     let thinks = match thinking.get("type").and_then(Value::as_str) {
         Some("enabled" | "adaptive") => true,
@@ -107,6 +189,7 @@ fn tool(tool: Value, place: &str) -> Result<Value, Problem> {
     if let Some(kind) = tool["type"].as_str().filter(|kind| *kind != "custom") {
         return Err(Problem::field(place, format_args!("{kind}: there are no built-in tools")));
     }
+    TOOL.check(&tool, place)?;
     if !tool["name"].is_string() {
         return Err(Problem::field(place, "expected a tool with its name"));
     }
@@ -124,15 +207,7 @@ fn text(content: Value, place: &str) -> Result<String, Problem> {
     match content {
         Value::String(text) => Ok(text),
         Value::Array(blocks) => {
-            let text = |(i, block): (usize, &Value)| match (block["type"].as_str(), block["text"].as_str()) {
-                (Some("text"), Some(text)) => Ok(text.to_owned()),
-                (Some(kind), None) => {
-                    Err(Problem::field(&format!("{place}[{i}]"), format_args!("{kind}: the model reads text alone")))
-                }
-                _ => {
-                    Err(Problem::field(&format!("{place}[{i}]"), format_args!("expected text, found {}", shown(block))))
-                }
-            };
+            let text = |(i, block): (usize, &Value)| self::block(block, &format!("{place}[{i}]"));
             Ok(blocks.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?.join("\n"))
         }
         other => {
@@ -141,8 +216,20 @@ fn text(content: Value, place: &str) -> Result<String, Problem> {
     }
 }
 
+/// The text of a block of text.
+fn block(block: &Value, place: &str) -> Result<String, Problem> {
+    match (block["type"].as_str(), block["text"].as_str()) {
+        (Some("text"), Some(text)) => check_block(block, place).map(|()| text.to_owned()),
+        (Some(kind), None) if kind != "text" => {
+            Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
+        }
+        _ => Err(Problem::field(place, format_args!("expected text, found {}", shown(block)))),
+    }
+}
+
 /// Adds a message: results of tools are messages of their own in OpenAI's words.
 fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(), Problem> {
+    MESSAGE.check(&message, place)?;
     let role = message["role"].as_str().unwrap_or_default();
     if !["user", "assistant", "system"].contains(&role) {
         return Err(Problem::field(
@@ -161,8 +248,9 @@ fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(),
     let (mut texts, mut thoughts, mut calls) = (Vec::new(), String::new(), Vec::new());
     for (i, block) in blocks.iter().enumerate() {
         let place = format!("{place}[{i}]");
+        check_block(block, &place)?;
         match block["type"].as_str() {
-            Some("text") => texts.push(text(json!([block]), &place)?),
+            Some("text") => texts.push(self::block(block, &place)?),
             Some("thinking") => thoughts.push_str(block["thinking"].as_str().unwrap_or_default()),
             Some("redacted_thinking") => {}
             Some("tool_use") => {

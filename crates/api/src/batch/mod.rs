@@ -8,7 +8,7 @@ mod queue;
 pub use embedding::{EmbedTexts, EmbeddingOptions, embed};
 pub use line::{Lines, MAX_LINE, count_answered};
 
-use crate::{Fields, Problem, Served, Writer, openai};
+use crate::{Fields, Problem, Served, Stop, Writer, openai};
 use answer::{Answers, Head};
 use line::Task;
 use queue::{Done, Queue};
@@ -166,7 +166,7 @@ fn submit(
     };
     ask.sampling.seed.get_or_insert(seed_of(options.seed, index));
     let mut sequences = Vec::new();
-    for request in ask.requests(options.served)? {
+    for request in ask.requests(options.served, &Stop::default())? {
         match engine.submit_all(request) {
             Ok(ids) => sequences.extend(ids),
             Err(error) => {

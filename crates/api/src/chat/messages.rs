@@ -1,6 +1,7 @@
 //! The messages of chats, as templates take them.
 
 use crate::fields::{kind, shown};
+use crate::form::{self, Form};
 use crate::{Fields, Problem, Served};
 use serde_json::{Map, Value, json};
 use trine_text::{Message, Rendered};
@@ -8,7 +9,30 @@ use trine_text::{Message, Rendered};
 /// Fields of messages that are given to the template.
 const KNOWN: &[&str] = &["name", "tool_calls", "tool_call_id", "reasoning_content"];
 /// Fields of answers that clients send back, and that say nothing to a model.
-const IGNORED: &[&str] = &["refusal", "annotations", "reasoning_details", "id"];
+const IGNORED: form::Fields = &[
+    ("refusal", Form::Text),
+    ("annotations", Form::ListOf(&Form::Any)),
+    ("reasoning_details", Form::Any),
+    ("id", Form::Text),
+];
+/// A part of a content that is text. What it has beside its text changes no answer.
+pub const TEXT_PART: Form = Form::Object(&[
+    ("type", Form::Text),
+    ("text", Form::Text),
+    ("annotations", Form::ListOf(&Form::Any)),
+    ("logprobs", Form::ListOf(&Form::Any)),
+    ("prompt_cache_breakpoint", Form::Map),
+    ("cache_control", Form::Map),
+]);
+/// A part in which the assistant says that it does not answer.
+pub const REFUSAL_PART: Form = Form::Object(&[("type", Form::Text), ("refusal", Form::Text)]);
+/// A call of a function that the assistant made.
+const CALL: Form = Form::Object(&[
+    ("id", Form::Text),
+    ("type", Form::Text),
+    ("index", Form::Whole(0)),
+    ("function", Form::Object(&[("name", Form::Text), ("arguments", Form::Any), ("index", Form::Whole(0))])),
+]);
 /// Parts of a content that are no text.
 const NO_TEXT: &[&str] = &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
 
@@ -45,9 +69,10 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
             return Err(Problem::field(&format!("{place}.role"), format_args!("{expected}, found {other:?}")));
         }
     }
-    fields.remove_all(IGNORED);
+    fields.pass(IGNORED).map_err(at)?;
     fields.rename("reasoning", "reasoning_content").map_err(at)?;
-    let content = content(fields.take("content").unwrap_or_default(), &format!("{place}.content"), served)?;
+    let content = fields.take("content").unwrap_or_default();
+    let content = self::content(content, &format!("{place}.content"), role == "assistant", served)?;
     let mut rest = Map::new();
     for name in KNOWN {
         if let Some(value) = fields.take(name) {
@@ -72,8 +97,8 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
     Ok(Message { role, content, rest })
 }
 
-/// A content in the form that the template reads.
-fn content(content: Value, place: &str, served: &Served) -> Result<Value, Problem> {
+/// A content in the form that the template reads. Only an answer may refuse one.
+fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Result<Value, Problem> {
     let content = match content {
         // Templates take an empty text, and many no null: as in vLLM.
         Value::Null => String::new().into(),
@@ -94,7 +119,14 @@ fn content(content: Value, place: &str, served: &Served) -> Result<Value, Proble
     for (i, part) in parts.into_iter().enumerate() {
         let place = format!("{place}[{i}]");
         match (part["type"].as_str(), &part["text"]) {
-            (Some("text" | "input_text" | "output_text"), Value::String(text)) => texts.push(text.clone()),
+            (Some("text" | "input_text" | "output_text"), Value::String(text)) => {
+                TEXT_PART.check(&part, &place)?;
+                texts.push(text.clone());
+            }
+            (Some("refusal"), _) if is_answer && part["refusal"].is_string() => {
+                REFUSAL_PART.check(&part, &place)?;
+                texts.extend(part["refusal"].as_str().map(str::to_owned));
+            }
             (Some(kind), _) if NO_TEXT.contains(&kind) => {
                 return Err(Problem::field(&place, format_args!("{kind}: the model reads text alone")));
             }
@@ -121,6 +153,7 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
                 format_args!("expected the call of a function, found {}", call["type"]),
             ));
         }
+        CALL.check(call, &place)?;
         let Some(function) = call.get_mut("function").filter(|function| function["name"].is_string()) else {
             return Err(Problem::field(&place, "expected a function with its name"));
         };

@@ -1,13 +1,16 @@
 //! Chats, whatever protocol they come by.
 
 mod blocks;
+mod cut;
 mod messages;
 mod request;
 mod tools;
 mod turn;
 
 pub use blocks::{Block, Blocks, Step};
+pub use cut::arguments;
+pub use messages::{REFUSAL_PART, TEXT_PART};
 pub use request::{Chat, apply_template, read, read_one, refuse_foreign};
-pub use tools::wrong_choice;
+pub use tools::{check_type, wrong_choice};
 pub use trine_text::Delta;
 pub use turn::{CallIds, Turn};

@@ -176,6 +176,9 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
     if let Some(effort) = fields.take("reasoning_effort") {
         reasoning_effort(&effort, &mut variables)?;
     }
+    if let Some(verbosity) = fields.word("verbosity", &["low", "medium", "high"])? {
+        variables.entry("verbosity").or_insert(verbosity.into());
+    }
     let source = template.source(tools.json.is_some()).map_err(|why| Problem::field("messages", why))?;
     let (format, ids) = (ChatFormat::of(source), CallIds::of(source));
     if let (Some(_), Err(why)) = (&tools.json, format.tools) {
@@ -215,10 +218,16 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
         chat.truncate(end);
     }
     let off = |name: &&str| variables.get(*name) == Some(&json!(false));
-    let thinking = match format.thinks(chat.text()) {
-        true => Thinking::Begun,
-        false if ["enable_thinking", "thinking"].iter().any(off) => Thinking::Off,
-        false => Thinking::Auto,
+    let off = ["enable_thinking", "thinking"].iter().any(off);
+    let thinking = match (format.thinks(chat.text()), off) {
+        // The template begins to think all the same: as llama-server does, that ends at once. Thoughts that a request begins go on.
+        (true, true) if !continues => {
+            chat.push(format.reasoning.map_or("", |reasoning| reasoning.close));
+            Thinking::Off
+        }
+        (true, _) => Thinking::Begun,
+        (false, true) => Thinking::Off,
+        (false, false) => Thinking::Auto,
     };
     Ok(Prompted { chat, format, thinking, ids })
 }
@@ -238,7 +247,7 @@ fn mark(content: &mut Value) {
 
 /// What OpenAI calls effort, templates call by several names.
 fn reasoning_effort(effort: &Value, variables: &mut Map<String, Value>) -> Result<(), Problem> {
-    let known = ["none", "minimal", "low", "medium", "high", "xhigh"];
+    let known = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
     let Some(effort) = effort.as_str().filter(|effort| known.contains(effort)) else {
         let problem = format!("expected {}, found {}", known.join(", "), shown(effort));
         return Err(Problem::field("reasoning_effort", problem));

@@ -21,10 +21,9 @@ const REFUSED: &[(&str, &str)] = &[
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    super::common(&mut fields);
+    super::common(&mut fields)?;
     fields.refuse(REFUSED)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
-    fields.only("verbosity", &json!("medium"), "no model here knows another")?;
     let stream = fields.get("stream") == Some(&json!(true));
     let options = StreamOptions::take(&mut fields, stream)?;
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
@@ -155,6 +154,7 @@ impl Writer for ChatWriter {
     fn update(&mut self, index: usize, update: Update) -> Vec<Event> {
         if let Update::Progress(progress) = &update {
             self.total.cached(index, progress.cached_tokens);
+            self.open[index].timings.cached(progress.cached_tokens);
         }
         let mut events = Vec::new();
         if !self.open[index].begun {

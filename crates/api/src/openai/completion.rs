@@ -19,7 +19,7 @@ const REFUSED: &[(&str, &str)] = &[
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    super::common(&mut fields);
+    super::common(&mut fields)?;
     fields.take_if("suffix", |suffix| *suffix == json!(""));
     fields.refuse(REFUSED)?;
     let wrong = || Problem::field("prompt", "expected a string, a list of token ids, or a list of either");
@@ -200,6 +200,7 @@ impl Writer for CompletionWriter {
         let mut events = match update {
             Update::Progress(progress) => {
                 self.total.cached(index, progress.cached_tokens);
+                self.open[index].timings.cached(progress.cached_tokens);
                 let choice = json!({"index": index, "text": "", "logprobs": null, "finish_reason": null});
                 let told = self.options.progress.then(|| super::progress(&self.head, choice, progress));
                 told.into_iter().collect()

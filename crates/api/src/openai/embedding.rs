@@ -20,7 +20,7 @@ pub struct EmbeddingAsk {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn embedding(mut fields: Fields, width: usize) -> Result<EmbeddingAsk, Problem> {
-    super::common(&mut fields);
+    super::common(&mut fields)?;
     let wrong = || Problem::field("input", "expected a string, a list of token ids, or a list of either");
     let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
     let base64 = match fields.take("encoding_format") {

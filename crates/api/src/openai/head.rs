@@ -98,6 +98,8 @@ pub struct Timings {
     begin: Instant,
     first: Option<Instant>,
     prompt_tokens: usize,
+    /// How many of these were in the cache, once that is known.
+    cached: Option<usize>,
     tokens: usize,
     /// What the engine says at the end.
     end: Option<Value>,
@@ -105,12 +107,17 @@ pub struct Timings {
 
 impl Timings {
     pub fn new(prompt_tokens: usize) -> Timings {
-        Timings { begin: Instant::now(), first: None, prompt_tokens, tokens: 0, end: None }
+        Timings { begin: Instant::now(), first: None, prompt_tokens, cached: None, tokens: 0, end: None }
     }
 
     /// Notes what the whole answer took, which does not depend on when its parts were written.
     pub fn end(&mut self, usage: Usage, timing: Timing) {
         self.end = Some(timings_of(usage, timing));
+    }
+
+    /// Notes how many tokens of the prompt were in the cache.
+    pub fn cached(&mut self, tokens: usize) {
+        self.cached = Some(tokens);
     }
 
     /// Counts a token that is there now.
@@ -125,7 +132,8 @@ impl Timings {
         }
         let first = self.first.unwrap_or_else(Instant::now);
         let times = [first.duration_since(self.begin), first.elapsed()].map(|time| time.as_secs_f64());
-        timings(self.prompt_tokens, None, times[0], self.tokens, times[1])
+        let read = self.prompt_tokens - self.cached.unwrap_or_default().min(self.prompt_tokens);
+        timings(read, self.cached, times[0], self.tokens, times[1])
     }
 }
 
@@ -169,7 +177,7 @@ pub struct StreamOptions {
 impl StreamOptions {
     /// Whether the engine has to tell how far the prompt is read, and with that what was in the cache.
     pub fn asks_progress(self) -> bool {
-        self.progress || self.continuous_usage
+        self.progress || self.continuous_usage || self.timings
     }
 }
 

@@ -12,19 +12,41 @@ pub use embedding::{EmbeddingAsk, embedding, embeddings};
 pub(crate) use head::finish_stream_options;
 pub use head::{Shared, new_id, now};
 
+use crate::form::{self, Form};
 use crate::{Event, Fields, Problem};
 use head::{Head, StreamOptions, Timings, Total};
 use serde_json::{Value, json};
 use trine_engine::PromptProgress;
 
 /// Fields that say who asks, and change no answer.
-const OF_THE_CALLER: &[&str] =
-    &["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
+const OF_THE_CALLER: form::Fields = &[
+    ("user", Form::Text),
+    ("metadata", Form::MapOf(&Form::Text)),
+    ("store", Form::Flag),
+    ("service_tier", Form::Word(&["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"])),
+    ("safety_identifier", Form::Text),
+    ("prompt_cache_key", Form::Text),
+    ("prompt_cache_retention", Form::Word(&["in_memory", "in-memory", "24h"])),
+    ("prompt_cache_options", PROMPT_CACHE),
+];
+
+const PROMPT_CACHE: Form = Form::Object(&[
+    ("ttl", Form::Text),
+    ("mode", Form::Only(&["\"implicit\""], "prompts are cached without marks; cache_prompt: false turns that off")),
+]);
+
+/// Fields of all APIs of OpenAI's that are known, and not supported.
+const REFUSED: &[(&str, &str)] =
+    &[("moderation", "no model here moderates"), ("context_management", "a prompt is never cut or compacted")];
 
 /// Takes the fields of all bodies that change nothing.
-fn common(fields: &mut Fields) {
-    fields.remove_all(OF_THE_CALLER);
+///
+/// # Errors
+/// When one is not what it should be, or another is known and not supported.
+pub(crate) fn common(fields: &mut Fields) -> Result<(), Problem> {
     fields.take("model");
+    fields.refuse(REFUSED)?;
+    fields.pass(OF_THE_CALLER)
 }
 
 /// A chunk of a stream with this choice.

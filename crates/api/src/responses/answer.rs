@@ -2,7 +2,7 @@ use super::tools::Names;
 use crate::chat::{Block, Blocks, Step, Turn};
 use crate::openai::{Shared, logprobs, new_id, now};
 use crate::{Event, Problem, Writer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use trine_engine::{Choice, Token, Update, Usage};
 
 /// What a response repeats of its request.
@@ -10,7 +10,8 @@ use trine_engine::{Choice, Token, Update, Usage};
 pub struct Echo {
     pub instructions: Value,
     pub max_output_tokens: Value,
-    pub metadata: Value,
+    /// What says who asks.
+    pub caller: Map<String, Value>,
     pub tools: Value,
     /// Those of functions in a namespace.
     pub names: Names,
@@ -18,6 +19,7 @@ pub struct Echo {
     pub parallel_tool_calls: bool,
     pub reasoning: Value,
     pub format: Value,
+    pub verbosity: Value,
     pub temperature: f64,
     pub top_p: f64,
     pub top_logprobs: Option<Value>,
@@ -58,9 +60,8 @@ impl ResponseWriter {
     }
 
     fn response(&self, status: &str, error: Value) -> Value {
-        let Echo { instructions, max_output_tokens, metadata, tools, tool_choice, parallel_tool_calls, .. } =
-            &self.echo;
-        let Echo { reasoning, format, temperature, top_p, top_logprobs, .. } = &self.echo;
+        let Echo { caller, instructions, max_output_tokens, tools, tool_choice, parallel_tool_calls, .. } = &self.echo;
+        let Echo { reasoning, format, verbosity, temperature, top_p, top_logprobs, .. } = &self.echo;
         let or = |value: &Value, default: Value| if value.is_null() { default } else { value.clone() };
         let incomplete = (status == "incomplete").then(|| json!({"reason": "max_output_tokens"}));
         let ended = matches!(status, "completed" | "incomplete");
@@ -89,7 +90,7 @@ impl ResponseWriter {
             "incomplete_details": incomplete,
             "instructions": instructions,
             "max_output_tokens": max_output_tokens,
-            "metadata": metadata,
+            "metadata": {},
             "model": self.served.name,
             "output": output,
             "parallel_tool_calls": parallel_tool_calls,
@@ -97,12 +98,15 @@ impl ResponseWriter {
             "reasoning": or(reasoning, json!({"effort": null, "summary": null})),
             "store": false,
             "temperature": temperature,
-            "text": {"format": or(format, json!({"type": "text"}))},
+            "text": {"format": or(format, json!({"type": "text"})), "verbosity": or(verbosity, json!("medium"))},
             "tool_choice": or(tool_choice, json!("auto")),
             "tools": or(tools, json!([])),
             "top_p": top_p,
             "truncation": "disabled",
         });
+        for (name, value) in caller {
+            body[name] = value.clone();
+        }
         if let Some(usage) = usage {
             body["usage"] = usage;
         }

@@ -1,16 +1,57 @@
 //! The items of a response's input, as messages of a chat.
 
 use super::tools::name_of;
-use crate::fields::{kind, only_known, shown};
-use crate::{Fields, Problem};
+use crate::Problem;
+use crate::chat::{REFUSAL_PART, TEXT_PART};
+use crate::fields::{kind, shown};
+use crate::form::Form;
 use serde_json::{Value, json};
 
-/// What items of each type say, beside their type, id and status.
-const ITEMS: &[(&str, &[&str])] = &[
-    ("message", &["role", "content", "phase"]),
-    ("reasoning", &["content", "summary", "encrypted_content"]),
-    ("function_call", &["call_id", "caller", "namespace", "name", "arguments"]),
-    ("function_call_output", &["call_id", "caller", "namespace", "name", "output"]),
+/// What every item may say of itself.
+const ID: (&str, Form) = ("id", Form::Text);
+const STATUS: (&str, Form) = ("status", Form::Word(&["in_progress", "completed", "incomplete"]));
+const TYPE: (&str, Form) = ("type", Form::Text);
+
+/// What items of each type say.
+const ITEMS: &[(&str, Form)] = &[
+    ("message", Form::Object(&[("role", Form::Text), ("content", Form::Any), ("phase", Form::Text), TYPE, ID, STATUS])),
+    (
+        "reasoning",
+        Form::Object(&[
+            ("content", Form::Any),
+            ("summary", Form::Any),
+            ("encrypted_content", Form::Text),
+            TYPE,
+            ID,
+            STATUS,
+        ]),
+    ),
+    (
+        "function_call",
+        Form::Object(&[
+            ("call_id", Form::Text),
+            ("caller", Form::Map),
+            ("namespace", Form::Text),
+            ("name", Form::Text),
+            ("arguments", Form::Any),
+            TYPE,
+            ID,
+            STATUS,
+        ]),
+    ),
+    (
+        "function_call_output",
+        Form::Object(&[
+            ("call_id", Form::Text),
+            ("caller", Form::Map),
+            ("namespace", Form::Text),
+            ("name", Form::Text),
+            ("output", Form::Any),
+            TYPE,
+            ID,
+            STATUS,
+        ]),
+    ),
 ];
 
 /// The messages of a chat.
@@ -70,12 +111,11 @@ impl Input {
             return Err(Problem::field(own, format_args!("expected an object, found {}", kind(item))));
         };
         let name = fields.get("type").filter(|name| !name.is_null()).map_or(Some("message"), Value::as_str);
-        let Some((name, known)) = ITEMS.iter().find(|(known, _)| name == Some(known)) else {
+        let Some((name, form)) = ITEMS.iter().find(|(known, _)| name == Some(known)) else {
             let expected = "expected a message, function_call, function_call_output or reasoning";
             return Err(Problem::field(own, format_args!("{expected}, found {}", shown(&item["type"]))));
         };
-        only_known(item, own, &[known, &["type", "id", "status"][..]].concat())?;
-        labels(fields.clone().into()).map_err(|problem| problem.within(own))?;
+        form.check(item, own)?;
         for list in ["content", "summary", "output"] {
             check_parts(&item[list], &format!("{own}.{list}"))?;
         }
@@ -117,24 +157,22 @@ impl Input {
     }
 }
 
-/// Checks what items say that changes no prompt.
-fn labels(mut fields: Fields) -> Result<(), Problem> {
-    fields.word("status", &["in_progress", "completed", "incomplete"])?;
-    ["id", "call_id", "namespace", "phase", "encrypted_content"]
-        .iter()
-        .try_for_each(|name| fields.string(name).map(drop))
-}
-
 /// Refuses texts that say more than what parts of this API say.
 fn check_parts(parts: &Value, place: &str) -> Result<(), Problem> {
-    let texts = parts.as_array().into_iter().flatten().enumerate().filter(|(_, part)| is_text(part));
-    let known = ["type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"];
-    texts.into_iter().try_for_each(|(i, part)| only_known(part, &format!("{place}[{i}]"), &known))
+    let parts = parts.as_array().into_iter().flatten().enumerate();
+    parts.filter(|(_, part)| text(part).is_some()).try_for_each(|(i, part)| {
+        let form = if part["type"] == "refusal" { REFUSAL_PART } else { TEXT_PART };
+        form.check(part, &format!("{place}[{i}]"))
+    })
 }
 
-fn is_text(part: &Value) -> bool {
-    let types = ["text", "input_text", "output_text", "reasoning_text", "summary_text"];
-    part["text"].is_string() && part["type"].as_str().is_some_and(|name| types.contains(&name))
+/// The text of a part, if it is one.
+fn text(part: &Value) -> Option<&str> {
+    match part["type"].as_str()? {
+        "text" | "input_text" | "output_text" | "reasoning_text" | "summary_text" => part["text"].as_str(),
+        "refusal" => part["refusal"].as_str(),
+        _ => None,
+    }
 }
 
 /// The texts of a list of parts, of which all have to be text; `None` if there is none.
@@ -143,11 +181,11 @@ fn texts<'a>(parts: &'a Value, place: &str) -> Result<Option<Vec<&'a str>>, Prob
         let wrong = || Problem::field(place, format_args!("expected a list of parts, found {}", kind(parts)));
         return if parts.is_null() { Ok(None) } else { Err(wrong()) };
     };
-    if let Some(i) = parts.iter().position(|part| !is_text(part)) {
+    if let Some(i) = parts.iter().position(|part| text(part).is_none()) {
         let expected = format_args!("expected a part with its type and text, found {}", shown(&parts[i]));
         return Err(Problem::field(&format!("{place}[{i}]"), expected));
     }
-    let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+    let texts: Vec<&str> = parts.iter().filter_map(text).collect();
     Ok(Some(texts).filter(|texts| !texts.is_empty()))
 }
 

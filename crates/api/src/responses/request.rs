@@ -1,22 +1,28 @@
 use super::answer::{Echo, ResponseWriter};
 use super::input::Input;
-use super::tools::{choice, tools};
+use super::tools::{choice, repeated, tools};
 use crate::chat;
-use crate::fields::{only_known, shown};
-use crate::openai::{Shared, finish_stream_options};
+use crate::fields::shown;
+use crate::form::{self, Form};
+use crate::openai::{self, Shared, finish_stream_options};
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 
-/// Fields that say who asks, and change no answer.
-const OF_THE_CALLER: &[&str] = &[
-    "user",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "client_metadata",
-    "store",
-];
+/// Fields beside those of all APIs that say who asks, and change no answer.
+const OF_THE_CALLER: form::Fields = &[("client_metadata", Form::Map)];
+
+/// The object `text`.
+const TEXT: Form = Form::Object(&[("format", Form::Any), ("verbosity", Form::Any)]);
+
+/// A format with a schema, and others.
+const SCHEMA_FORMAT: Form = Form::Object(&[
+    ("type", Form::Any),
+    ("name", Form::Text),
+    ("description", Form::Text),
+    ("schema", Form::Any),
+    ("strict", Form::Flag),
+]);
+const FORMAT: Form = Form::Object(&[("type", Form::Any)]);
 
 /// What `include` may name. Of these, only log probabilities are ever there: thoughts are not encrypted, and no tools are built in.
 const INCLUDE: &[&str] = &[
@@ -45,16 +51,15 @@ const REFUSED: &[(&str, &str)] = &[
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    fields.remove_all(OF_THE_CALLER);
-    fields.take("model");
+    let mut echo = Echo { caller: caller(&fields), ..Echo::default() };
+    openai::common(&mut fields)?;
+    fields.pass(OF_THE_CALLER)?;
     fields.refuse(REFUSED)?;
     chat::refuse_foreign(&fields, &["top_logprobs", "tools", "tool_choice", "parallel_tool_calls"])?;
     fields.only("background", &json!(false), "answers come at once")?;
     fields.only("truncation", &json!("disabled"), "a prompt is never cut")?;
-    let metadata = fields.object("metadata")?.unwrap_or_default();
     finish_stream_options(fields.object("stream_options")?.unwrap_or_default().into())?;
     include(&mut fields)?;
-    let mut echo = Echo { metadata: metadata.into(), ..Echo::default() };
     let mut chat = Input::default();
     if let Some(instructions) = fields.string("instructions")? {
         chat.push(json!({"role": "system", "content": instructions}), "instructions");
@@ -66,7 +71,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     if let Some(list) = fields.list("tools")? {
         let (translated, names) = tools(&list)?;
         fields.put("tools", translated);
-        (echo.tools, echo.names) = (list.into(), names);
+        (echo.tools, echo.names) = (list.into_iter().map(repeated).collect(), names);
     }
     if let Some(found) = fields.take("tool_choice") {
         fields.put("tool_choice", choice(&found)?);
@@ -80,6 +85,10 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     }
     if let Some(text) = fields.object("text")? {
         format(&text, &mut fields, &mut echo)?;
+    }
+    if let Some(most) = fields.get("max_output_tokens") {
+        // Only other servers have -1 for no limit.
+        Form::Whole(1).check(most, "max_output_tokens")?;
     }
     echo.max_output_tokens = fields.get("max_output_tokens").cloned().unwrap_or_default();
     fields.rename("max_output_tokens", "max_tokens")?;
@@ -118,33 +127,33 @@ fn reasoning(mut fields: Fields) -> Result<Option<Value>, Problem> {
     Ok(effort)
 }
 
-/// Checks what a format with a schema says beside it, which changes no answer.
-fn schema_labels(format: &Value) -> Result<(), Problem> {
-    let mut fields = Fields::from(format.as_object().cloned().unwrap_or_default());
-    fields.string("name")?;
-    fields.string("description")?;
-    fields.boolean("strict")?;
-    Ok(())
+/// What says who asks, as the response repeats it.
+fn caller(fields: &Fields) -> Map<String, Value> {
+    let names = ["user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "metadata"];
+    let given = names.iter().filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone())));
+    // There is one tier, whichever was asked for.
+    given.chain([("service_tier".to_owned(), json!("default"))]).collect()
 }
 
 /// The format of the answer, in the words of chats.
 fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Result<(), Problem> {
-    if let Some(name) = text.keys().find(|name| !["format", "verbosity"].contains(&name.as_str())) {
-        return Err(Problem::field("text", format_args!("expected format, found {name}")));
-    }
-    if text.get("verbosity").is_some_and(|verbosity| !verbosity.is_null() && verbosity != "medium") {
-        return Err(Problem::field("text.verbosity", "no model here knows it"));
+    TEXT.check(&text.clone().into(), "text")?;
+    if let Some(verbosity) = text.get("verbosity").filter(|verbosity| !verbosity.is_null()) {
+        fields.put_as("verbosity", verbosity.clone(), "text.verbosity");
+        echo.verbosity = verbosity.clone();
     }
     let Some(format) = text.get("format").filter(|format| !format.is_null()) else { return Ok(()) };
     echo.format = format.clone();
     let translated = match format["type"].as_str() {
         Some("json_schema") => {
-            only_known(format, "text.format", &["type", "name", "description", "schema", "strict"])?;
-            schema_labels(format).map_err(|problem| problem.within("text.format"))?;
+            SCHEMA_FORMAT.check(format, "text.format")?;
             let schema = &format["schema"];
             if !(schema.is_object() || schema.is_boolean() || schema.is_null()) {
                 let expected = format_args!("expected a JSON Schema, found {}", shown(schema));
                 return Err(Problem::field("text.format.schema", expected));
+            }
+            if schema.is_null() {
+                echo.format["schema"] = json!({"type": "object"});
             }
             let mut inner = format.clone();
             if let Some(inner) = inner.as_object_mut() {
@@ -154,7 +163,7 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
         }
         _ => {
             // llama-server's form of chats has a schema beside it.
-            only_known(format, "text.format", &["type"])?;
+            FORMAT.check(format, "text.format")?;
             format.clone()
         }
     };

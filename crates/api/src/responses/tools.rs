@@ -1,10 +1,32 @@
 //! The tools of a response, of which those in a namespace are called by two names.
 
 use crate::Problem;
-use crate::chat::wrong_choice;
-use crate::fields::{check_len, only_known, shown};
+use crate::chat::{check_type, wrong_choice};
+use crate::fields::check_len;
+use crate::form::Form;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+const FUNCTION: Form = Form::Object(&[
+    ("type", Form::Any),
+    ("name", Form::Any),
+    ("description", Form::Text),
+    ("parameters", Form::Any),
+    ("output_schema", Form::Map),
+    ("strict", Form::Flag),
+    ("defer_loading", Form::Only(&["false"], "the model is told of all tools at once")),
+    ("allowed_callers", Form::Only(&["[\"direct\"]"], "no program calls tools here")),
+]);
+
+const NAMESPACE: Form =
+    Form::Object(&[("type", Form::Any), ("name", Form::Any), ("description", Form::Text), ("tools", Form::Any)]);
+
+/// The choice of one function.
+const NAMED: Form =
+    Form::Object(&[("type", Form::Word(&["function"])), ("name", Form::Text), ("namespace", Form::Text)]);
+
+const ALLOWED: Form =
+    Form::Object(&[("type", Form::Any), ("mode", Form::Word(&["auto", "required"])), ("tools", Form::ListOf(&NAMED))]);
 
 /// Namespaces and names of functions, by the one name that the model knows them by.
 pub type Names = BTreeMap<String, (String, String)>;
@@ -30,6 +52,7 @@ pub fn tools(list: &[Value]) -> Result<(Value, Names), Problem> {
             tools.push(tool(value.clone(), &place)?);
             continue;
         }
+        NAMESPACE.check(value, &place)?;
         let (Some(namespace), Some(inner)) = (value["name"].as_str(), value["tools"].as_array()) else {
             return Err(Problem::field(&place, "expected a namespace with its name and tools"));
         };
@@ -49,15 +72,25 @@ pub fn tools(list: &[Value]) -> Result<(Value, Names), Problem> {
 }
 
 fn tool(mut function: Value, place: &str) -> Result<Value, Problem> {
-    if function["type"] != "function" {
-        let found = shown(&function["type"]);
-        let problem = format!("expected type \"function\", found {found}: there are no built-in tools");
-        return Err(Problem::field(place, problem));
-    }
+    check_type(&function, place)?;
+    FUNCTION.check(&function, place)?;
     if let Some(fields) = function.as_object_mut() {
-        fields.remove("type");
+        fields.retain(|name, _| !["type", "defer_loading", "allowed_callers"].contains(&name.as_str()));
     }
     Ok(json!({"type": "function", "function": function}))
+}
+
+/// A tool as a response repeats it, with what holds where the request says nothing.
+pub fn repeated(mut tool: Value) -> Value {
+    if let Some(fields) = tool.as_object_mut().filter(|fields| fields.get("type") == Some(&json!("function"))) {
+        for (name, default) in [("description", Value::Null), ("parameters", Value::Null), ("strict", json!(false))] {
+            let value = fields.entry(name).or_insert(Value::Null);
+            if value.is_null() {
+                *value = default;
+            }
+        }
+    }
+    tool
 }
 
 /// A `tool_choice` in the words of chats.
@@ -65,10 +98,16 @@ fn tool(mut function: Value, place: &str) -> Result<Value, Problem> {
 /// # Errors
 /// When it has none of its forms here.
 pub fn choice(choice: &Value) -> Result<Value, Problem> {
+    let function = |choice: &Value| json!({"type": "function", "function": {"name": name_of(choice)}});
     match choice["type"].as_str() {
         Some("function") if choice["name"].is_string() => {
-            only_known(choice, "tool_choice", &["type", "name", "namespace"])?;
-            Ok(json!({"type": "function", "function": {"name": name_of(choice)}}))
+            NAMED.check(choice, "tool_choice")?;
+            Ok(function(choice))
+        }
+        Some("allowed_tools") => {
+            ALLOWED.check(choice, "tool_choice")?;
+            let tools: Vec<Value> = choice["tools"].as_array().into_iter().flatten().map(function).collect();
+            Ok(json!({"type": "allowed_tools", "allowed_tools": {"mode": choice["mode"], "tools": tools}}))
         }
         None if matches!(choice.as_str(), Some("auto" | "none" | "required")) => Ok(choice.clone()),
         _ => Err(wrong_choice(choice, &json!({"type": "function", "name": "..."}))),

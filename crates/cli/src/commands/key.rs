@@ -110,13 +110,29 @@ impl KeyCommand {
     }
 }
 
+/// What is wrong with the name of a new key, if anything.
+fn wrong_name(name: &str) -> Option<String> {
+    /// Letters of a name at most.
+    const MOST: usize = 64;
+    let known = |c: char| c.is_alphanumeric() || " ._-@+".contains(c);
+    let length = name.chars().count();
+    match name.chars().find(|&c| !known(c)) {
+        _ if name.is_empty() => Some("expected a name, found an empty one".to_owned()),
+        _ if length > MOST => Some(format!("expected a name of at most {MOST} letters, found {length}")),
+        Some(c) => Some(format!("expected a name of letters, digits, spaces and ._-@+, found {c:?} in {name:?}")),
+        None if !name.contains(char::is_alphanumeric) => {
+            Some(format!("expected a name with a letter or digit, found {name:?}"))
+        }
+        None => None,
+    }
+}
+
 impl New {
     fn run(self) -> Result<Exit> {
         let (path, mut file) = self.file.read()?;
         let name = self.name.trim().to_owned();
-        if name.is_empty() || name.chars().any(char::is_control) {
-            let message = "expected a name without control characters".to_owned();
-            return Err(UsageError { message, hint: "it stands in logs" }.into());
+        if let Some(message) = wrong_name(&name) {
+            return Err(UsageError { message, hint: "it stands in logs, where it tells whose request one is" }.into());
         }
         if file.key.iter().any(|key| key.name == name) {
             let message = format!("{}: there is a key called `{}`", path.display(), table::visible(&name));

@@ -145,6 +145,8 @@ impl Handle {
     fn send_request(&self, mut request: Request) -> Result<Receiver<Result<Vec<Generation>, Error>>, Error> {
         let came = Instant::now();
         request.prompt = request.prompt.into_tokens(&self.tokenizer).into();
+        self.status.check_thread()?;
+        self.status.arrive(request.users());
         self.send(|reply| Command::Submit(Box::new(request), came, reply))
     }
 
@@ -159,7 +161,7 @@ impl Handle {
         let _ = self.commands.try_send(Command::ClearPrefixCache);
     }
 
-    /// How busy the engine was when the current step began, or when it last did something. Waits for nothing.
+    /// How busy the engine was when the current step began, or when it last did something; requests that came since wait. Waits for nothing.
     ///
     /// # Errors
     /// [`Error::ShutDown`] or [`Error::Panicked`] when the engine is gone.

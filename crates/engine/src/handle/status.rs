@@ -2,13 +2,19 @@
 
 use crate::{Error, Load};
 use async_channel::{Receiver, Sender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
 pub struct Status {
     thread: ThreadId,
     end: OnceLock<End>,
-    load: Mutex<Load>,
+    load: Mutex<Busy>,
+}
+
+/// How busy the engine was, and how many answers were asked for that it has not been told of since.
+struct Busy {
+    load: Load,
+    arrived: usize,
 }
 
 /// Why the thread ends.
@@ -21,19 +27,32 @@ enum End {
 impl Status {
     /// That of the current thread, whose engine is so busy.
     pub fn here(load: Load) -> Status {
-        Status { thread: std::thread::current().id(), end: OnceLock::new(), load: load.into() }
+        Status { thread: std::thread::current().id(), end: OnceLock::new(), load: Busy { load, arrived: 0 }.into() }
     }
 
-    /// Notes how busy the engine is.
-    pub fn publish(&self, load: Load) {
-        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How busy the engine was when that was last noted, while its thread lives.
+    /// Notes how busy the engine is, which has been told of so many more answers.
+    pub fn publish(&self, load: Load, told: usize) {
+        let mut busy = self.busy();
+        *busy = Busy { load, arrived: busy.arrived.saturating_sub(told) };
+    }
+
+    /// Notes that so many answers are asked for.
+    pub fn arrive(&self, answers: usize) {
+        self.busy().arrived += answers;
+    }
+
+    /// How busy the engine was when that was last noted, and what waits since, while its thread lives.
     pub fn load(&self) -> Result<Load, Error> {
         match self.end.get() {
             Some(_) => Err(self.gone()),
-            None => Ok(*self.load.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => {
+                let busy = self.busy();
+                Ok(Load { waiting: busy.load.waiting + busy.arrived, ..busy.load })
+            }
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Worker {
     commands: WeakSender<Command>,
     outlets: HashMap<SeqId, Outlet>,
     status: Arc<Status>,
+    /// Answers that the engine was told of since it was last noted how busy it is.
+    told: usize,
 }
 
 impl Drop for Worker {
@@ -61,7 +63,7 @@ impl Drop for Worker {
 
 impl Worker {
     pub fn new(engine: Engine, inbox: Receiver<Command>, commands: WeakSender<Command>, status: Arc<Status>) -> Worker {
-        Worker { engine, inbox, commands, outlets: HashMap::new(), status }
+        Worker { engine, inbox, commands, outlets: HashMap::new(), status, told: 0 }
     }
 
     pub fn run(mut self) {
@@ -80,7 +82,7 @@ impl Worker {
                 break;
             }
             if self.engine.is_idle() {
-                self.status.publish(self.engine.load());
+                self.publish();
             } else {
                 self.step();
             }
@@ -95,6 +97,7 @@ impl Worker {
     fn obey(&mut self, command: Command) -> ControlFlow<()> {
         match command {
             Command::Submit(request, came, reply) => {
+                self.told += request.users();
                 let ids = self.engine.submit_late(*request, came.elapsed());
                 // A caller that has gone drops its generations with the reply, which cancels them.
                 reply.send(ids.and_then(|ids| ids.into_iter().map(|id| self.generation(id)).collect()));
@@ -106,7 +109,7 @@ impl Worker {
                 }
             }
             Command::Ping(reply) => {
-                self.status.publish(self.engine.load());
+                self.publish();
                 reply.send(());
             }
             Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
@@ -134,8 +137,13 @@ impl Worker {
         self.flush(id);
     }
 
+    /// Notes how busy the engine is.
+    fn publish(&mut self) {
+        self.status.publish(self.engine.load(), std::mem::take(&mut self.told));
+    }
+
     fn step(&mut self) {
-        let Worker { engine, outlets, status, .. } = self;
+        let Worker { engine, outlets, status, told, .. } = self;
         let mut touched = Vec::new();
         let emit = &mut |event: Event| {
             let Some(outlet) = outlets.get_mut(&event.sequence) else { return ControlFlow::Break(()) };
@@ -149,11 +157,11 @@ impl Worker {
             ControlFlow::Continue(())
         };
         let planned = engine.plan(emit);
-        status.publish(engine.load());
+        status.publish(engine.load(), std::mem::take(told));
         if let Some(start) = planned {
             engine.run(start, emit);
             // Who learns that a request has ended finds it gone.
-            status.publish(engine.load());
+            status.publish(engine.load(), 0);
         }
         for id in touched {
             if !self.flush(id) {

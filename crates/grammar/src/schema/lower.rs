@@ -76,6 +76,7 @@ impl<'a, 'd> Lowering<'a, 'd> {
     /// Counts a schema, and runs `lower` one level deeper.
     pub fn deeper<T>(&mut self, at: &At<'a>, lower: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         self.count += 1;
+        self.limits.stop.check()?;
         if self.count > self.limits.schemas {
             return Err(refused(&at.path, "the limit `schemas` is reached"));
         }

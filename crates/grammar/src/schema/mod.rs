@@ -94,7 +94,8 @@ pub fn locate(text: &str, limits: &Limits) -> String {
         let compiled = catch_unwind(AssertUnwindSafe(|| Ok(compile())));
         compiled.map_or(true, |error| error.is_some_and(|error| !error.to_string().contains("Unsatisfiable")))
     };
-    document.innermost().take(MOST).find(is_refused).map_or_else(whole, |at| at.path.clone())
+    let goes_on = |_: &&At| !limits.stop.is_told();
+    document.innermost().take(MOST).take_while(goes_on).find(is_refused).map_or_else(whole, |at| at.path.clone())
 }
 
 /// An error at a path.

@@ -118,6 +118,8 @@ pub struct Serve {
     #[arg(long, value_name = "S", default_value_t = 60, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
     io_timeout: u32,
     /// Connections at once
+    ///
+    /// For more, those that have waited for a request the longest are closed; if none waits for one, they wait themselves.
     #[arg(long, value_name = "N", default_value_t = 4096, hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
     max_connections: u32,
     /// Seconds that answers under way may take when the server is told to end
@@ -194,7 +196,8 @@ impl Serve {
             return Err(UsageError { message, hint: "omit one of them" }.into());
         }
         let generator = generation.map(|model| self.generator(&model, prefixes, &stop)).transpose()?;
-        let embeddings = embedding.map(|model| self.embeddings(&model, &stop)).transpose()?;
+        let beside = generator.as_ref().map(|generator| generator.served.name.clone());
+        let embeddings = embedding.map(|model| self.embeddings(&model, beside.as_deref(), &stop)).transpose()?;
         if generator.is_none() && self.self_test_interval.is_some() {
             let message =
                 "--self-test-interval: expected a model that generates, found one for embeddings alone".to_owned();

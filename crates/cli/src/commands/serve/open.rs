@@ -39,11 +39,19 @@ impl Serve {
         Ok(json!({"count": file.tensors().len(), "bytes": bytes}))
     }
 
-    /// The name of a model in requests: what users of llama-server and vLLM expect.
+    /// The name of a model in requests.
     fn name(&self, model: &Path) -> String {
-        if let Some(alias) = &self.alias {
-            return alias.clone();
-        }
+        self.alias.clone().unwrap_or_else(|| Serve::own_name(model))
+    }
+
+    /// The name of a model for embeddings beside one that answers, whose is the alias.
+    fn name_beside(model: &Path, other: &str) -> String {
+        let name = Serve::own_name(model);
+        if name == other { format!("{name}-embeddings") } else { name }
+    }
+
+    /// The name that a model has of its own: what users of llama-server and vLLM expect.
+    fn own_name(model: &Path) -> String {
         if let Some(repository) = near::repository(model) {
             return repository;
         }
@@ -152,12 +160,14 @@ impl Serve {
         }
     }
 
-    pub fn embeddings(&self, model: &Path, stop: &Arc<AtomicBool>) -> Result<Embeddings> {
+    /// The model for embeddings, beside that which answers by this name, if there is one.
+    pub fn embeddings(&self, model: &Path, beside: Option<&str>, stop: &Arc<AtomicBool>) -> Result<Embeddings> {
         let mut embedder = self.load.serve_embedder(model, self.quiet, stop)?;
         if !self.quiet {
             embed::notes(&embedder, "");
         }
-        let (name, width, tokenizer) = (self.name(model), embedder.width(), embedder.tokenizer().clone());
+        let name = beside.map_or_else(|| self.name(model), |other| Serve::name_beside(model, other));
+        let (width, tokenizer) = (embedder.width(), embedder.tokenizer().clone());
         let options = BatcherOptions {
             max_queued: self.max_queued as usize,
             max_texts: 64,
