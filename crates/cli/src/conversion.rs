@@ -2,8 +2,9 @@
 
 use crate::exit::{Exit, UsageError};
 use crate::load::{LayoutArgs, size};
+use crate::recipe::RecipeArgs;
 use crate::search::SearchArgs;
-use crate::{interrupt, output, progress, table, units};
+use crate::{effects, interrupt, output, progress, table, units};
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
@@ -36,7 +37,7 @@ pub struct Conversion {
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Write several files of about this size, OUTPUT-00001-of-00003.gguf and so on
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = shard_size)]
     pub shard_size: Option<ByteSize>,
     #[command(flatten)]
     layouts: LayoutArgs,
@@ -57,21 +58,39 @@ pub struct Conversion {
     json: bool,
 }
 
+/// A size of which a file can be.
+fn shard_size(text: &str) -> Result<ByteSize, &'static str> {
+    size(text).and_then(|size| if size.as_u64() > 0 { Ok(size) } else { Err("expected a size above 0, such as 2GB") })
+}
+
+/// Tensors that a warning names.
+const NAMED: usize = 5;
+
 impl Conversion {
     /// Whether the output is a GGUF file by its name.
     pub fn is_gguf(&self) -> bool {
         self.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
     }
 
-    fn open(&self) -> Result<File, trine_tensor::Error> {
-        match self.input.extension().is_some_and(|extension| extension == "bin") {
-            true => llama2c::open(&self.input),
-            false => self.layouts.open(&self.input),
+    /// Adds .gguf to the name of the output, unless it ends so.
+    pub fn name_gguf(&mut self) {
+        if !self.is_gguf() {
+            self.output.as_mut_os_string().push(".gguf");
         }
     }
 
+    fn open(&self) -> Result<File> {
+        let file = match self.input.extension().is_some_and(|extension| extension == "bin") {
+            true => llama2c::open(&self.input),
+            false => self.layouts.open(&self.input),
+        }?;
+        self.layouts.check_used(&[&file])?;
+        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
+        Ok(file)
+    }
+
     /// Writes a folder.
-    pub fn run_folder(self, recipe: &Recipe) -> Result<Exit> {
+    pub fn run_folder(self, recipe: &Recipe, args: &RecipeArgs) -> Result<Exit> {
         let format = match recipe.target {
             None => None,
             Some(Target::Format(format)) if [&F32, &F16, &BF16, &I8].contains(&format) => Some(format),
@@ -81,17 +100,9 @@ impl Conversion {
                 return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
             }
         };
-        let gguf_only = [
-            ("--imatrix", recipe.imatrix.is_some()),
-            ("--tensor and --layers", !recipe.rules.is_empty()),
-            ("--embedding-type", recipe.embedding.is_some()),
-            ("--output-type", recipe.output.is_some()),
-            ("--really", recipe.ternarize),
-            ("--no-receipt", self.no_receipt),
-            ("--sign", self.sign.is_some()),
-            ("--force", self.force),
-        ];
-        if let Some((flag, _)) = gguf_only.iter().find(|(_, given)| *given) {
+        let own =
+            [("--no-receipt", self.no_receipt), ("--sign", self.sign.is_some()), ("--force", self.force)].into_iter();
+        if let Some((flag, _)) = args.within_files().into_iter().chain(own).find(|(_, given)| *given) {
             let message = format!(
                 "{flag}: not for a folder, which has one format for all matrices, no receipt, and replaces nothing"
             );
@@ -99,7 +110,6 @@ impl Conversion {
         }
         let stop = interrupt::flag()?;
         let file = self.open()?;
-        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let hf = HfModel::of(&model, format).map_err(Error::from)?;
         let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
@@ -150,13 +160,13 @@ impl Conversion {
         }
         let stop = interrupt::flag()?;
         let file = self.open()?;
-        file.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let found = match search {
             Some(search) => search.search(&model, &mut recipe, &stop)?,
             None => None,
         };
         let mut plan = plan(&model, &recipe)?;
+        effects::check(&recipe, &plan)?;
         plan.shard_size = self.shard_size.map(|size| size.as_u64());
         plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         if let [first, ..] = plan.without_importance()[..] {
@@ -164,6 +174,12 @@ impl Conversion {
             note!(
                 "warning: {count} with few bits and no importance matrix, such as {first}: --imatrix makes them usable"
             );
+        }
+        if let names @ [_, ..] = &plan.unmeasured()[..] {
+            let more = names.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names = names[..names.len().min(NAMED)].join(", ");
+            note!("warning: the importance matrix has no entry for {names}{more}: all their columns count alike");
         }
         if self.dry_run {
             self.print_plan(&plan)?;

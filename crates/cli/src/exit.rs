@@ -146,6 +146,9 @@ fn diagnose(error: &anyhow::Error) -> Diagnosis {
         .or_else(|| of(error, of_batch))
         .or_else(|| of(error, of_generate))
         .or_else(|| of(error, of_perplexity))
+        .or_else(|| of(error, of_divergence))
+        .or_else(|| of(error, of_imatrix))
+        .or_else(|| of(error, of_tasks))
         .or_else(|| of(error, of_quantize))
         .or_else(|| of(error, of_receipt))
         .or_else(|| of(error, of_synthetic))
@@ -191,6 +194,7 @@ fn of_grammar(error: &trine_grammar::Error) -> Diagnosis {
 
 const NOTHING_WRITTEN: &str = ": nothing was written";
 const NO_RESULTS: &str = ": there are no results";
+const LONGER: &str = "pass a longer text, or lower --context";
 const SHOW_CONTEXT: &str = "`trine info` shows the context length of a model";
 
 fn of_crossval(error: &trine_lab::crossval::Error) -> Diagnosis {
@@ -244,6 +248,43 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
+        Error::NoMatch { .. } => (Exit::Usage, Some("trine convert --dry-run lists tensors")),
+        Error::Divergence(error) => of_divergence(error),
+        Error::Imatrix(error) => of_imatrix(error),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_divergence(error: &trine_lab::divergence::Error) -> Diagnosis {
+    use trine_lab::divergence::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, Some(NO_RESULTS)),
+        Error::File(error) => of_file(error),
+        Error::Model(error) => of_model(error),
+        Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
+        Error::TooShort { .. } => (Exit::Work, Some(LONGER)),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_imatrix(error: &trine_lab::imatrix::Error) -> Diagnosis {
+    use trine_lab::imatrix::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, Some(NOTHING_WRITTEN)),
+        Error::File(error) => of_file(error),
+        Error::Model(error) => of_model(error),
+        Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
+        Error::TooShort { .. } => (Exit::Work, Some(LONGER)),
+        _ => (Exit::Work, None),
+    }
+}
+
+fn of_tasks(error: &trine_lab::tasks::Error) -> Diagnosis {
+    use trine_lab::tasks::Error;
+    match error {
+        Error::Cancelled => (Exit::Interrupted, Some(NO_RESULTS)),
+        Error::File(error) => of_file(error),
+        Error::Model(error) => of_model(error),
         _ => (Exit::Work, None),
     }
 }

@@ -100,11 +100,9 @@ fn resolve(path: PathBuf) -> PathBuf {
 /// The command line, whose models may be named as on the hub.
 pub fn with_models(command: Command) -> Command {
     let is_run = command.get_name() == "run";
-    // It writes to the file that is named, and those of a cache are what their hashes say.
-    let is_edit = command.get_name() == "edit";
     let is_path = |arg: &Arg| arg.get_value_parser().type_id() == ValueParser::path_buf().type_id();
     let named = |arg: Arg| match arg.get_id().as_str() {
-        id if !MODELS.contains(&id) || !is_path(&arg) || is_edit => arg,
+        id if !MODELS.contains(&id) || !is_path(&arg) => arg,
         // It refuses an empty name itself.
         _ if is_run => arg.value_parser(OsStringValueParser::new().map(|name| resolve(name.into()))),
         _ => arg.value_parser(PathBufValueParser::new().map(resolve)),

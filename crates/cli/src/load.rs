@@ -5,6 +5,7 @@ use crate::exit::UsageError;
 use crate::input::file;
 use crate::table::{self, Facts};
 use crate::{priority, progress, recipe, units};
+use anyhow::Result;
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -170,6 +171,22 @@ impl LayoutArgs {
     /// Opens a file with these formats.
     pub fn open(&self, model: &Path) -> Result<File, trine_tensor::Error> {
         trine::open_file(model, &OpenOptions { layouts: self.formats(), ..OpenOptions::default() })
+    }
+
+    /// Refuses a format that no tensor of the files has, unless it is that of a variable, which may be for other files.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn check_used(&self, files: &[&File]) -> Result<(), UsageError> {
+        let is_used = |format: &Format| files.iter().any(|file| file.tensors().any(|view| view.format == format));
+        let unused = self.layout.iter().find(|format| !is_used(format));
+        match unused.filter(|_| std::env::var_os("TRINE_LAYOUT").is_none()) {
+            Some(format) => Err(UsageError {
+                message: format!("--layout {}: no tensor has a type number of it", format.name.to_lowercase()),
+                hint: "omit it; `trine info` shows the formats of a file",
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -398,9 +415,34 @@ impl LoadArgs {
     }
 
     /// Like [`LoadArgs::open`], for logits only.
-    pub fn load(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder, trine::Error> {
+    pub fn load(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder> {
+        self.check_no_template()?;
+        self.check_layouts(model)?;
         let options = self.loading(model, stop)?;
-        shown(quiet, stop, |progress| options.load(model, progress))
+        Ok(shown(quiet, stop, |progress| options.load(model, progress))?)
+    }
+
+    /// Refuses formats that no tensor of a model has.
+    fn check_layouts(&self, model: &Path) -> Result<()> {
+        if !self.layouts.layout.is_empty() {
+            self.layouts.check_used(&[&self.layouts.open(model)?])?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a chat template where no chat is.
+    ///
+    /// # Errors
+    /// When one is given.
+    pub fn check_no_template(&self) -> Result<(), UsageError> {
+        let flags = [("--template", self.template.is_some()), ("--template-name", self.template_name.is_some())];
+        match flags.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                let message = format!("{flag}: there is no chat, and texts are read without a chat template");
+                Err(UsageError { message, hint: "omit it" })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Like [`LoadArgs::load`], for a model whose inputs of products `observer` records.
@@ -410,16 +452,19 @@ impl LoadArgs {
         quiet: bool,
         stop: &Arc<AtomicBool>,
         observer: Observer,
-    ) -> Result<Decoder, trine::Error> {
+    ) -> Result<Decoder> {
+        self.check_layouts(model)?;
         let mut options = self.loading(model, stop)?;
         options.device.observer = Some(observer);
-        shown(quiet, stop, |progress| options.load(model, progress))
+        Ok(shown(quiet, stop, |progress| options.load(model, progress))?)
     }
 
     /// Like [`LoadArgs::open`], for embeddings.
-    pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder, trine::Error> {
+    pub fn load_embedder(&self, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Embedder> {
+        self.check_no_template()?;
+        self.check_layouts(model)?;
         let options = self.loading(model, stop)?;
-        shown(quiet, stop, |progress| options.load_embedder(model, progress))
+        Ok(shown(quiet, stop, |progress| options.load_embedder(model, progress))?)
     }
 
     /// Like [`LoadArgs::load_embedder`], for a server, whose passes go on when `stop` is set after loading.

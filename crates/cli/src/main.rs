@@ -19,6 +19,7 @@ mod completion;
 mod config;
 mod constraint;
 mod conversion;
+mod effects;
 mod environment;
 mod exit;
 mod help;

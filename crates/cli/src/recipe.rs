@@ -39,7 +39,7 @@ pub struct RecipeArgs {
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
     /// Make a model ternary that is not, for a ternary format: it will be useless until it is trained
-    #[arg(long, requires = "format")]
+    #[arg(long)]
     really: bool,
     /// Weights of a block, for formats that have a choice: q2_0, of 64 or 128
     #[arg(long, value_name = "N", requires = "format")]
@@ -51,6 +51,20 @@ impl RecipeArgs {
     pub fn is_empty(&self) -> bool {
         let named = self.format.is_some() || self.embedding_type.is_some() || self.output_type.is_some();
         !named && self.tensor.is_empty() && self.layers.is_empty()
+    }
+
+    /// The options that choose formats within a file, and whether they are given.
+    pub fn within_files(&self) -> [(&'static str, bool); 8] {
+        [
+            ("--imatrix", self.imatrix.is_some()),
+            ("--tensor", !self.tensor.is_empty()),
+            ("--layers", !self.layers.is_empty()),
+            ("--embedding-type", self.embedding_type.is_some()),
+            ("--output-type", self.output_type.is_some()),
+            ("--really", self.really),
+            ("--pure", self.pure),
+            ("--block-size", self.block_size.is_some()),
+        ]
     }
 
     /// The file of the importance matrix.

@@ -2,7 +2,7 @@
 
 use crate::exit::UsageError;
 use crate::load::size;
-use crate::{input, progress, table};
+use crate::{input, progress, table, units};
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
@@ -27,6 +27,10 @@ const BAR: &str = "measuring {bar:30} {pos}/{len} {eta}";
 /// Larger than any table of costs, in bytes.
 const MOST: u64 = 16 << 20;
 
+/// Options that choose formats, too.
+const CHOOSES: [&str; 8] =
+    ["format", "pure", "block_size", "really", "tensor", "layers", "embedding_type", "output_type"];
+
 /// A mixture for a given size.
 #[derive(Args)]
 #[command(next_help_heading = "Mixture for a size")]
@@ -35,11 +39,11 @@ pub struct SearchArgs {
     ///
     /// Measures the divergence of the model with one group of tensors in each format: matrices of one kind, in a third of the layers. The
     /// table is kept beside the model, as NAME.costs.json, and used again for other sizes.
-    #[arg(long, value_name = "BITS", conflicts_with_all = ["format", "tensor", "layers", "embedding_type", "output_type", "target_size"])]
+    #[arg(long, value_name = "BITS", conflicts_with_all = CHOOSES, conflicts_with = "target_size")]
     target_bpw: Option<f64>,
     /// The same for tensors of so many bytes, such as 3.5GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
-    #[arg(conflicts_with_all = ["format", "tensor", "layers", "embedding_type", "output_type"])]
+    #[arg(conflicts_with_all = CHOOSES)]
     target_size: Option<ByteSize>,
     /// Text to measure with, like what the model is for [default: a short one in the program]
     #[arg(long, value_name = "FILE")]
@@ -83,6 +87,7 @@ impl SearchArgs {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
         let measurement = Measurement { model, device: &device, chunks: &chunks, options, recipe: &*recipe };
+        check_size(measurement.sizes()?, bytes, weights)?;
         let path = beside(model.file().path());
         let of = identity(model, &chunks, recipe);
         let mut known = read(&path)?.filter(|known| known.of == of).unwrap_or(Costs { of, costs: Vec::new() });
@@ -106,6 +111,22 @@ impl SearchArgs {
         let texts = input::documents(path, DocumentFormat::of(path, "", "text"))?;
         Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))
     }
+}
+
+/// Refuses a size that no mixture has, before anything is measured.
+fn check_size([least, most]: [u64; 2], bytes: u64, weights: usize) -> Result<(), UsageError> {
+    if (least..=most).contains(&bytes) {
+        return Ok(());
+    }
+    let size = |bytes: u64| {
+        format!("{}, {:.2} bits per weight", units::bytes(bytes), 8.0 * bytes as f64 / weights.max(1) as f64)
+    };
+    let (bound, what, hint) = match bytes < least {
+        true => (least, "smallest", "ask for more, or choose a format of fewer bits, such as --format iq2_xxs"),
+        false => (most, "largest", "ask for less, or choose a format of more bits, such as --format f16"),
+    };
+    let message = format!("the {what} mixture has {}: found {}", size(bound), size(bytes));
+    Err(UsageError { message, hint })
 }
 
 /// What costs are those of.

@@ -75,7 +75,7 @@ fn parts_are_measured_and_reported_in_every_form() {
         (&["bench", "scaling", &model, "--counts", "1,2", "--prefill", "16", "--decode", "4", "-r", "1"], 4, "pp16"),
         (&["bench", "batching", &model, "--load", "clients=2,requests=4,output=2-8,prompt=4", "-r", "1"], 3, "none"),
         (&["bench", "bandwidth", "--threads", "1", "-r", "2"], 1, "1"),
-        (&["bench", "quantize", "q4_0", "tq2_0", "-r", "1"], 2, "Q4_0"),
+        (&["bench", "quantize", "q4_0", "tq2_0", "iq4_ks", "-r", "1"], 3, "Q4_0"),
         (
             &["bench", "model", &model, "--prefill", "16", "--decode", "4", "--batch", "1", "-r", "1", "--kl", "0"],
             2,

@@ -55,6 +55,8 @@ fn what_a_folder_cannot_have_is_refused() {
         &["--embedding-type", "f16"],
         &["--output-type", "f16"],
         &["--really", "--format", "f16"],
+        &["--pure", "--format", "w8a8"],
+        &["--block-size", "32", "--format", "w8a8"],
         &["--no-receipt"],
         &["--sign", "key"],
         &["--force"],
@@ -105,11 +107,106 @@ fn parts_of_a_model_are_merged_again() {
     let split = done(&["split", &llama(), &at("part.gguf"), "--shard-size", "40KB", "--json"]).json();
     let files = split["files"].as_array().unwrap();
     assert!(files.len() > 2 && files[0].as_str().unwrap().contains("part-00001-of-0000"), "{files:?}");
+    let one = done(&["split", &llama(), &at("whole-1.5"), "--json"]).json();
+    assert!(one["files"][0].as_str().unwrap().ends_with("whole-1.5.gguf"), "{one}");
     done(&["merge", files[1].as_str().unwrap(), &at("whole.gguf")]);
     assert!(done(&["diff", &llama(), &at("whole.gguf")]).out.contains("the same model"));
     std::fs::remove_file(files[2].as_str().unwrap()).unwrap();
     let missing = trine_with(&["merge", files[0].as_str().unwrap(), &at("b.gguf")]);
     assert!(missing.code != 0 && !Path::new(&at("b.gguf")).exists(), "{}", missing.err);
+}
+
+#[test]
+fn options_that_would_change_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (text, out, imatrix) = (at("text.txt"), at("out.gguf"), at("imatrix.gguf"));
+    std::fs::write(&text, "The miller counted pear trees. ".repeat(60)).unwrap();
+    std::fs::write(at("choice.jsonl"), r#"{"query": "a", "choices": ["b", "c"], "gold": 0}"#).unwrap();
+    done(&["imatrix", trine::EMBEDDED, &text, "-o", &imatrix, "--chunks", "1", "--context", "32"]);
+    let (llama, stories) = (llama(), trine::EMBEDDED);
+    let (quantize, stories) = (["quantize", &llama, &out], ["quantize", stories, &out]);
+    let eval = ["eval", "perplexity", &llama, &text];
+    for (command, options, expected) in [
+        (&quantize[..], &["-f", "q8_0", "--really"][..], "--really"),
+        (&quantize, &["-f", "q8_0", "--tensor", "norm=f16"], "norm=f16: no matrix matches"),
+        (&quantize, &["-f", "q8_0", "--tensor", "ffn=f16", "--tensor", "ffn_up=q4_0"], "ffn_up=q4_0: all matrices"),
+        (&quantize, &["-f", "q8_0", "--layout", "tl2"], "--layout tl2"),
+        (&quantize, &["-f", "q8_0", "--shard-size", "0"], "above 0"),
+        (&stories, &["-f", "q4_0", "--output-type", "f16", "--embedding-type", "f16"], "--output-type"),
+        (&stories, &["-f", "q8_0", "--imatrix", &imatrix], "--imatrix"),
+        (&stories, &["--target-bpw", "4", "--pure"], "--pure"),
+        (&stories, &["--target-bpw", "4", "--block-size", "64"], "--block-size"),
+        (&stories, &["--target-bpw", "40"], "the largest mixture has"),
+        (&stories, &["--target-size", "1KB"], "the smallest mixture has"),
+        (&["convert", trine::EMBEDDED, &out], &["--imatrix", &imatrix], "--imatrix"),
+        (&["edit", &llama], &["--set", "a=1", "--set", "a=2"], "two of `a`"),
+        (&["edit", &llama], &["--set", "general.name=x", "--remove", "general.name"], "two of `general.name`"),
+        (&["edit", folder.path().to_str().unwrap()], &["--set", "a=1"], "found a folder"),
+        (&eval, &["--template-name", "foo"], "--template-name"),
+        (&eval, &["--layout", "tl2"], "--layout tl2"),
+        (&["eval", "kl", &llama, &llama, &text], &["--context", "1"], "--context 1"),
+        (&["eval", "tasks", &llama, "--tasks", &at("choice.jsonl")], &["--generate"], "--generate"),
+        (&["eval", "tasks", &llama, "--tasks", &at("choice.jsonl")], &["--data", "."], "--data"),
+        (&["eval", "w8a8", &llama, &text], &["--quantize-on-load", "q4_0"], "--quantize-on-load"),
+        (&["imatrix", trine::EMBEDDED, &text, "-o", &out], &["--process-output"], "--process-output"),
+        (&["imatrix", trine::EMBEDDED, &text, "-o", &out], &["--template-name", "foo"], "--template-name"),
+    ] {
+        let ran = trine_with(&[command, options].concat());
+        assert!(ran.code == 2 && ran.err.contains(expected), "{command:?} {options:?}: {} {}", ran.code, ran.err);
+        assert!(!Path::new(&out).exists(), "{command:?} {options:?}");
+    }
+    // A matrix that was not measured has a name.
+    let mut entries = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();
+    entries.entries.remove("blk.1.attn_q.weight").unwrap();
+    entries.write(Path::new(&imatrix), Default::default()).unwrap();
+    let ran = trine_with(&[&stories[..], &["-f", "q4_k", "--imatrix", &imatrix]].concat());
+    assert!(ran.code == 0 && ran.err.contains("no entry for blk.1.attn_q.weight:"), "{} {}", ran.code, ran.err);
+}
+
+#[test]
+fn a_tokenizer_of_fewer_tokens_gets_unused_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let tokenizer = golden("llama").join("model.gguf");
+    let rows = |path: &str| File::open(path).unwrap().view("token_embd.weight").unwrap().rows();
+    let tokens = |path: &str| match File::open(path).unwrap().metadata().get("tokenizer.ggml.tokens") {
+        Some(trine_tensor::Value::Array(trine_tensor::Array::String(names))) => {
+            names.iter().map(str::to_owned).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let ran = trine_with(&["convert", trine::EMBEDDED, &at("a.gguf"), "--tokenizer", tokenizer.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let (found, old) = (tokens(&at("a.gguf")), tokens(tokenizer.to_str().unwrap()));
+    assert!(old.len() < found.len() && found.len() == rows(&at("a.gguf")), "{} {}", old.len(), found.len());
+    assert!(ran.err.contains("unused tokens"), "{}", ran.err);
+    assert_eq!(found[old.len()], format!("[PAD{}]", old.len()));
+    assert_eq!(done(&["run", &at("a.gguf"), "a", "--raw", "--max-tokens", "2"]).code, 0);
+}
+
+/// Each writes a file of its own, and the last one that is complete takes the name.
+#[test]
+fn two_at_once_leave_the_whole_file_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let formats = ["q8_0", "q4_0"];
+    for format in formats {
+        done(&["quantize", trine::EMBEDDED, &at(&format!("{format}.gguf")), "-f", format]);
+    }
+    let same = at("same.gguf");
+    let start = |format| {
+        let args = ["quantize", trine::EMBEDDED, &same, "-f", format, "--force"];
+        trine().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for _ in 0..3 {
+        for mut child in formats.map(start) {
+            assert!(child.wait().unwrap().success());
+        }
+        let found = std::fs::read(&same).unwrap();
+        assert!(formats.iter().any(|format| std::fs::read(at(&format!("{format}.gguf"))).unwrap() == found));
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
 }
 
 #[test]
@@ -176,6 +273,14 @@ fn a_killed_conversion_leaves_no_broken_file() {
         assert!(found == old || found == new, "killed after {i} tenths: {} bytes", found.len());
         std::fs::write(at("old.gguf"), &old).unwrap();
     }
+    for moment in [1, 3] {
+        let mut child =
+            trine().args(["convert", trine::EMBEDDED, &at("folder")]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(moment) / 10.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let _ = std::fs::remove_dir_all(at("folder"));
+    }
     // What was left is removed by the next.
     done(&["quantize", trine::EMBEDDED, &at("old.gguf"), "--format", "iq4_nl", "--force"]);
     let left = std::fs::read_dir(&folder)
@@ -198,16 +303,22 @@ fn a_full_disk_is_an_error_and_the_old_file_stays() {
     }
     let target = disk.join("model.gguf");
     std::fs::copy(llama(), &target).unwrap();
-    let ran = run(trine().args(["quantize", trine::EMBEDDED]).arg(&target).args(["--format", "q8_0", "--force"]), "");
-    let (found, left) = (std::fs::read(&target).unwrap(), std::fs::read_dir(&disk).unwrap().count());
+    let at = |name: &str| disk.join(name).display().to_string();
+    let mut ran: Vec<(common::Ran, usize)> = Vec::new();
+    for args in [
+        &["quantize", trine::EMBEDDED, &at("model.gguf"), "--format", "q8_0", "--force"][..],
+        &["split", trine::EMBEDDED, &at("model.gguf"), "--shard-size", "200KB"],
+        &["convert", trine::EMBEDDED, &at("folder")],
+    ] {
+        let this = trine_with(args);
+        ran.push((this, std::fs::read_dir(&disk).unwrap().count()));
+    }
+    let found = std::fs::read(&target).unwrap();
     let unmounted = Command::new("umount").arg(&disk).status().unwrap();
     assert!(unmounted.success());
-    assert!(
-        ran.code == 1 && ran.err.contains("model.gguf") && ran.err.contains("No space left"),
-        "{} {}",
-        ran.code,
-        ran.err
-    );
+    for (ran, left) in ran {
+        assert!(ran.code == 1 && ran.err.contains("No space left"), "{} {}", ran.code, ran.err);
+        assert_eq!(left, 1, "a file is left: {}", ran.err);
+    }
     assert!(found == std::fs::read(llama()).unwrap());
-    assert_eq!(left, 1, "a temporary file is left");
 }

@@ -59,7 +59,7 @@ fn invalid_commands_exit_with_2() {
     check(&["quantize", model, "x.gguf"], 2, &["expected --format", "hint: "]);
     check(&["quantize", model, "x.gguf", "--tensor", "ffn_down"], 2, &["--tensor: expected PATTERN=FORMAT"]);
     check(&["quantize", model, "x.gguf", "--layers", "3-1=q8_0"], 2, &["--layers: expected FIRST-LAST=FORMAT"]);
-    check(&["quantize", model, "x.gguf", "--layers", "99=q8_0"], 1, &["no tensor matches 99=q8_0"]);
+    check(&["quantize", model, "x.gguf", "--layers", "99=q8_0"], 2, &["no tensor matches 99=q8_0"]);
     check(&["run", "--", "-x"], 3, &["trine run embedded:stories -- -x"]);
 }
 

@@ -222,7 +222,7 @@ fn questions_are_answered_and_importance_is_measured() {
     for (more, says) in [
         (&["--tasks", "storie"][..], "did you mean stories?"),
         (&["--tasks", "stories,stories"], "is there twice"),
-        (&["--tasks", "none.jsonl"], "none.jsonl"),
+        (&["--tasks", "stories,none.jsonl"], "none.jsonl"),
     ] {
         let ran = trine_with(&[&["eval", "tasks", model, "--data", &data], more].concat());
         assert!(ran.code != 0 && ran.err.contains(says), "{more:?}: {}", ran.err);

@@ -66,11 +66,10 @@ fn a_model_is_pulled_run_listed_and_removed_by_its_name() {
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
     }
     // But for those that write to it: the cache has what the hub has.
-    let edited = ran(&hub, cache, &["edit", REPO, "--set", "general.name=x"]);
-    assert_eq!((edited.code, std::fs::read(pulled.out.trim()).unwrap() == model), (3, true), "{}", edited.err);
     let snapshot = pulled.out.trim();
     for args in [
         &["edit", snapshot, "--set", "general.name=x"][..],
+        &["edit", REPO, "--set", "general.name=x"],
         &["eval", "perplexity", snapshot, text.to_str().unwrap(), "--record"],
     ] {
         let refused = ran(&hub, cache, args);

@@ -301,15 +301,44 @@ fn every_table_encodes_to_the_bytes_of_the_format() {
     weights[1000..1256].fill(0.0);
     let mut importance: Vec<f32> = random.floats(cols).into_iter().map(|x| x * x).collect();
     importance[64..128].fill(0.0);
-    for format in formats().filter(|format| format.head() == 0) {
-        for importance in [None, Some(&importance[..])] {
-            let mut expected = vec![0; format.size(2, cols as u64).unwrap() as usize];
-            (format.encode)(&weights, importance, &mut expected);
+    for format in formats() {
+        // A row with a head is encoded alone.
+        let rows = if format.head() == 0 { 2 } else { 1 };
+        let weights = &weights[..rows * cols];
+        let encoded = |importance: Option<&[f32]>| {
+            let mut expected = vec![0; format.size(rows as u64, cols as u64).unwrap() as usize];
+            (format.encode)(weights, importance, &mut expected);
             for table in tables() {
                 let mut found = vec![0; expected.len()];
-                table.encode(format, &weights, importance, &mut found);
+                table.encode(format, weights, importance, &mut found);
                 assert!(found == expected, "{format} with {}, importance: {}", table.name, importance.is_some());
             }
+            expected
+        };
+        let is_used = encoded(None) != encoded(Some(&importance));
+        assert_eq!(is_used, format.uses_importance(), "{format}");
+    }
+}
+
+/// However the work is cut: each row as if it were alone, with the importance of its part.
+#[test]
+fn executors_encode_as_the_format_does() {
+    let mut random = Random(11);
+    let (rows, cols, parts) = (150, 512, 3);
+    let weights = random.floats(rows * cols);
+    let importance: Vec<f32> = random.floats(parts * cols).into_iter().map(|x| x * x).collect();
+    let mut executor = CpuExecutor::new(tables().next().unwrap(), 3).unwrap();
+    for format in formats().filter(|format| format.tail == 0) {
+        for importance in [None, Some(&importance[..])] {
+            let stride = format.row_bytes(cols).unwrap();
+            let mut expected = vec![0; rows * stride];
+            for (i, (row, out)) in weights.chunks(cols).zip(expected.chunks_mut(stride)).enumerate() {
+                let part = i / (rows / parts);
+                (format.encode)(row, importance.map(|all| &all[part * cols..][..cols]), out);
+            }
+            let mut found = vec![0; expected.len()];
+            executor.encode(format, cols, &weights, importance, &mut found);
+            assert!(found == expected, "{format}, importance: {}", importance.is_some());
         }
     }
 }

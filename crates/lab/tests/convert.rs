@@ -9,6 +9,7 @@ use trine_model::runner::{Output, Want};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language, ModelOptions, PoolingHead, Spec, is_in_halves, load};
 use trine_tensor::format::{F32, Q4_0};
 use trine_tensor::{File, Value, View, gguf, llama2c};
+use trine_text::EncodeOptions;
 
 fn goldens() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models");
@@ -99,6 +100,22 @@ fn an_embedding_model_embeds_as_its_folder() {
         let output = converted(&input, &folder.path().join(format!("{name}.gguf")), &Recipe::default());
         assert_eq!(embedding(&input), embedding(&output), "{name}");
         assert!(Spec::of(&output).unwrap().warnings.is_empty(), "{name}: {:?}", Spec::of(&output).unwrap().warnings);
+    }
+    // Folders again: nomic-bert is no class of transformers.
+    for path in encoders().into_iter().filter(|path| !path.ends_with("nomic-bert")) {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let file = File::open(folder.path().join(format!("{name}.gguf"))).unwrap();
+        let model = GgufModel::open(&file, None).unwrap();
+        let hf = HfModel::of(&model, Some(&F32)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let output = folder.path().join(format!("{name}-folder"));
+        write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(()))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let again = File::open(&output).unwrap();
+        assert_eq!(embedding(&file), embedding(&again), "{name}");
+        let text = "Once upon a time, 123 dogs; isn't it?";
+        let options = EncodeOptions { add_special: true, parse_special: false };
+        let tokens = |file: &File| Language::of(file).unwrap().tokenizer.encode(text, options);
+        assert_eq!(tokens(&file), tokens(&again), "{name}");
     }
     // What GGUF has no key for is said.
     let path = folder.path().join("bert");

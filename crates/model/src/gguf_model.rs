@@ -2,6 +2,7 @@
 
 use crate::as_gguf::{as_gguf, deinterleave, interleave, is_in_halves, is_rotated};
 use crate::pooling::GgufPooling;
+use crate::vocab::pad;
 use crate::weights::{ModelWeights, Request};
 use crate::{Language, Model, Result, Spec, hf};
 use std::ops::ControlFlow;
@@ -22,6 +23,9 @@ pub struct GgufModel<'a> {
     warnings: Vec<String>,
 }
 
+/// How many embeddings of token types there are; it belongs to the model, whatever its tokenizer.
+pub(crate) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type_count";
+
 /// Where a tensor comes from.
 enum Source {
     View(View),
@@ -39,10 +43,25 @@ impl<'a> GgufModel<'a> {
         let requests = requests(file, &spec)?;
         let folder = file.format() == FileFormat::Safetensors;
         let (mut metadata, rotations) = as_gguf(file, &spec).map_err(|error| error.at(file.path()))?;
+        let mut warnings = Vec::new();
         if folder || tokenizer.is_some() {
             let language = Language::metadata(tokenizer.unwrap_or(file.path()))?;
+            // What another tokenizer had is not its.
+            let is_old = |key: &&str| key.starts_with("tokenizer.ggml.") && *key != TOKEN_TYPES;
+            let old: Vec<String> = metadata.iter().map(|(key, _)| key).filter(is_old).map(str::to_owned).collect();
+            old.iter().for_each(|key| _ = metadata.remove(key));
             language.iter().for_each(|(key, value)| _ = metadata.insert(key, value.clone()));
             Language::of_metadata(&metadata)?.check(&spec)?;
+            let unused = pad(&mut metadata, spec.vocab_size)?;
+            if let Some(path) = tokenizer.filter(|_| unused > 0) {
+                let rows = spec.vocab_size;
+                warnings.push(format!(
+                    "{}: {} tokens for {rows} embeddings: the others become unused tokens, such as [PAD{}]",
+                    path.display(),
+                    rows - unused,
+                    rows - 1,
+                ));
+            }
         } else if metadata.get("tokenizer.ggml.model").is_some() {
             Language::of(file)?.check(&spec)?;
         }
@@ -61,13 +80,12 @@ impl<'a> GgufModel<'a> {
                 sources.push(Source::Folder(request));
             }
         }
-        let mut warnings = Vec::new();
         if folder {
             shared_experts(&mut metadata, &spec, &tensors);
             let pooling = GgufPooling::of(&spec, file).map_err(|error| error.at(file.path()))?;
             // llama.cpp does not read an encoder's tokenizer without it.
             if let Some(types) = tensors.iter().find(|info| info.name == "token_types.weight") {
-                metadata.insert("tokenizer.ggml.token_type_count", types.shape[0] as u32);
+                metadata.insert(TOKEN_TYPES, types.shape[0] as u32);
             }
             for (key, value) in pooling.keys {
                 metadata.insert(format!("{}.{key}", spec.arch.name()), value);
@@ -76,7 +94,7 @@ impl<'a> GgufModel<'a> {
                 tensors.push(view.info());
                 sources.push(Source::View(view));
             }
-            warnings = pooling.warnings;
+            warnings.extend(pooling.warnings);
         }
         let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
         let interleave = is_in_halves(file, &spec).then_some([spec.head_dim, rope_dim]);
@@ -97,7 +115,7 @@ impl<'a> GgufModel<'a> {
         &self.metadata
     }
 
-    /// What the folder says that GGUF has no keys for, and that changes embeddings.
+    /// What the folder says that GGUF has no keys for, and that changes embeddings, and tokens that a tokenizer lacks.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

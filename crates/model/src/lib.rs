@@ -78,7 +78,7 @@ pub use fingerprint::answer_fingerprint;
 pub use generation::GenerationConfig;
 pub use gguf_model::GgufModel;
 pub use hf::SETTINGS;
-pub use hf_model::HfModel;
+pub use hf_model::{HfModel, ModuleFile};
 pub use keys::files::{FileKeys, file_keys};
 pub use keys::generation::{GENERATION_CONFIG, GGUF_SAMPLING};
 pub use keys::gguf::{ARCHITECTURE_KEYS, ArchitectureKeys};

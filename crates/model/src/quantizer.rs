@@ -126,7 +126,7 @@ impl Quantizer {
             out.fill(0);
             return Ok(Loss::default());
         }
-        let loss = self.cpu.executor().encode(format, cols, weights, out);
+        let loss = self.cpu.executor().encode(format, cols, weights, None, out);
         if !loss.is_rounding(format, self.largest(format)) || format.encodes_trits() && !loss.is_ternary() {
             let (weight, encoded) = loss.worst();
             let expected = format!("weights that {format} can hold");

@@ -321,6 +321,37 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     metadata
 }
 
+/// The number of a token type that no text has, and a score that no token is chosen for, as in llama.cpp's conversion.
+const UNUSED: i32 = 5;
+const NORMAL: i32 = 1;
+const WORST: f32 = -10_000.0;
+
+/// Gives each of `rows` embeddings a token, as llama.cpp expects: those that lack one an unused one. Returns how many these are.
+///
+/// # Errors
+/// When a key has another type.
+pub(crate) fn pad(metadata: &mut Metadata, rows: usize) -> Result<usize> {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let tokens = metadata.strs(&key("tokens"))?.into_iter().flat_map(Strings::iter);
+    let mut tokens: Vec<String> = tokens.map(str::to_owned).collect();
+    let known = tokens.len();
+    if known >= rows {
+        return Ok(0);
+    }
+    tokens.extend((known..rows).map(|id| format!("[PAD{id}]")));
+    let mut types = metadata.i32s(&key("token_type"))?.unwrap_or_default().into_owned();
+    let mut scores = scores(metadata, &key("scores"))?.into_owned();
+    types.resize(known, NORMAL);
+    types.resize(rows, UNUSED);
+    if !scores.is_empty() {
+        scores.resize(rows, WORST);
+        metadata.insert(key("scores"), scores);
+    }
+    metadata.insert(key("token_type"), types);
+    metadata.insert(key("tokens"), Strings::from_iter(&tokens));
+    Ok(rows - known)
+}
+
 /// A `tokenizer.json` or `tokenizer.model`, and the files beside it.
 struct Files {
     tokenizer: Vec<u8>,

@@ -141,3 +141,60 @@ fn an_error_of_a_folder_names_the_file_that_it_is_about_once() {
         assert!(!rest.contains(".json") && !rest.contains(".model"), "{error}");
     }
 }
+
+/// Texts of golden/tokenizers. U+2581 in a text is a space for SentencePiece, and not for transformers.
+fn texts() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tokenizers/golden.json");
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let rows = all["wordpiece.json"].as_array().unwrap().iter();
+    rows.map(|row| row[0].as_str().unwrap().to_owned()).filter(|text| !text.contains('\u{2581}')).collect()
+}
+
+#[test]
+fn folders_get_a_tokenizer_json_of_every_algorithm() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tokenizers");
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tokenizers");
+    let names = [
+        "wordpiece.json",
+        "wordpiece-cased.json",
+        "unigram-of-spm.json",
+        "spm-unigram.model",
+        "spm-unigram-bytes.model",
+    ];
+    let mut paths: Vec<_> = names.iter().map(|name| golden.join(name)).collect();
+    paths.extend(
+        ["ggml-vocab-bert-bge.gguf", "ggml-vocab-gpt-2.gguf"]
+            .map(|name| shared.join(name))
+            .into_iter()
+            .filter(|path| path.exists()),
+    );
+    let texts = texts();
+    for path in paths {
+        let of_file = Language::metadata(&path).unwrap();
+        let gguf = Language::of_metadata(&of_file).unwrap().tokenizer;
+        let files = Language::folder_files(&of_file).unwrap();
+        for (name, text) in &files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let hf = Language::open(folder.path()).unwrap().tokenizer;
+        assert_eq!(hf.len(), gguf.len(), "{}", path.display());
+        let mut wrong = Vec::new();
+        for text in &texts {
+            for add_special in [false, true] {
+                let options = EncodeOptions { parse_special: true, add_special };
+                let [a, b] = [&gguf, &hf].map(|tokenizer| tokenizer.encode(text, options));
+                if a != b || gguf.decode(&a) != hf.decode(&a) {
+                    wrong.push(format!("{text:?}: {a:?} {b:?} {:?} {:?}", gguf.decode(&a), hf.decode(&a)));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}: {}", path.display(), wrong.join("\n"));
+        // And back to the same keys, but for what stands at the default.
+        let again = Language::of_metadata(&Language::metadata(folder.path()).unwrap()).unwrap().tokenizer;
+        for text in &texts {
+            let options = EncodeOptions { parse_special: true, add_special: true };
+            assert_eq!(gguf.encode(text, options), again.encode(text, options), "{}: {text:?}", path.display());
+        }
+    }
+}

@@ -98,7 +98,7 @@ async fn answer(generator: &Generator) -> Result<Option<Vec<u32>>, String> {
 mod tests {
     use super::*;
     use crate::{ServerOptions, health};
-    use axum::extract::{Query, State};
+    use axum::extract::{RawQuery, State};
     use std::sync::Arc;
 
     #[tokio::test]
@@ -113,7 +113,7 @@ mod tests {
             (Ok(vec![]), false),
         ] {
             assert_eq!(app.self_test.note(tokens.clone()).is_ok(), is_healthy, "{tokens:?}");
-            let health = health::health(State(app.clone()), Query(Default::default())).await.status();
+            let health = health::health(State(app.clone()), RawQuery(None)).await.status();
             let ready = health::ready(State(app.clone())).await.status();
             let expected = if is_healthy { 200 } else { 503 };
             assert_eq!([health.as_u16(), ready.as_u16()], [expected; 2], "{tokens:?}");

@@ -5,23 +5,23 @@ use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::{NamedTempFile, TempDir, TempPath};
 
 const PREFIX: &str = ".trine-";
 const SUFFIX: &str = ".partial";
 
-/// The temporary files of this program. They are global, as the end of a program is that drops nothing.
+/// The temporary files and folders of this program. They are global, as the end of a program is that drops nothing.
 static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn open() -> MutexGuard<'static, Vec<PathBuf>> {
     OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// A temporary file that is among [`OPEN`].
-struct Listed(PathBuf);
+/// A temporary file or folder that is among [`OPEN`].
+pub(crate) struct Listed(PathBuf);
 
 impl Listed {
-    fn new(path: &Path) -> Listed {
+    pub fn new(path: &Path) -> Listed {
         open().push(path.to_owned());
         Listed(path.to_owned())
     }
@@ -85,11 +85,12 @@ impl Replacement {
         Ok(Replacement { target, file: BufWriter::with_capacity(1 << 20, file), temporary, _listed })
     }
 
-    /// Removes the temporary files of all replacements that are not finished, for a program that exits without dropping them.
+    /// Removes the temporary files of all replacements that are not finished, and the folders of all [`NewFolder`](crate::NewFolder)s, for a
+    /// program that exits without dropping them.
     pub fn remove_unfinished() {
         for path in open().drain(..) {
             // One that was finished meanwhile is not there.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
         }
     }
 
@@ -106,14 +107,57 @@ impl Replacement {
     /// # Errors
     /// When the system reports one. An old file then stays as it was.
     pub fn finish(self) -> io::Result<()> {
-        let file = self.file.into_inner()?;
+        self.complete()?.place()
+    }
+
+    /// Flushes the file to disk, which then only lacks its name.
+    pub(crate) fn complete(self) -> io::Result<Complete> {
+        let Replacement { target, file, temporary, _listed } = self;
+        let file = file.into_inner()?;
         file.sync_all()?;
+        Ok(Complete { target, temporary, _lock: file, _listed })
+    }
+}
+
+/// A file that is on disk as a whole, under the name of a temporary one.
+pub(crate) struct Complete {
+    target: PathBuf,
+    temporary: TempPath,
+    /// Others take an unlocked file for one that was left.
+    _lock: File,
+    _listed: Listed,
+}
+
+impl Complete {
+    /// Moves the file to its path.
+    fn place(self) -> io::Result<()> {
         self.temporary.persist(&self.target)?;
-        // The new name survives a power failure only if the folder is on disk too.
-        #[cfg(unix)]
-        File::open(folder(&self.target))?.sync_all()?;
+        sync_names(folder(&self.target))
+    }
+
+    /// Moves files that belong together to their paths, the last one first. If one cannot be moved, those are removed that were, unless they
+    /// took the place of old ones. An error has the number of the file.
+    pub fn place_all(files: Vec<Complete>) -> std::result::Result<(), (usize, io::Error)> {
+        let mut new: Vec<PathBuf> = Vec::new();
+        for (i, file) in files.into_iter().enumerate().rev() {
+            let (target, is_new) = (file.target.clone(), !file.target.exists());
+            if let Err(error) = file.place() {
+                new.iter().for_each(|path| _ = std::fs::remove_file(path));
+                return Err((i, error));
+            }
+            new.extend(is_new.then_some(target));
+        }
         Ok(())
     }
+}
+
+/// New names in a folder survive a power failure only if the folder is on disk, too.
+pub(crate) fn sync_names(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
 }
 
 impl Write for Replacement {
@@ -137,7 +181,7 @@ fn unfit(found: String) -> io::Error {
 }
 
 /// Where symbolic links lead, even if nothing is there.
-fn follow(path: &Path) -> PathBuf {
+pub(crate) fn follow(path: &Path) -> PathBuf {
     let mut target = path.to_path_buf();
     // The system follows no more.
     for _ in 0..40 {
@@ -164,20 +208,33 @@ fn temporary(folder: &Path, old: Option<&Metadata>) -> io::Result<NamedTempFile>
     builder.tempfile_in(folder)
 }
 
-/// Removes the temporary files in a folder that nobody writes any more. What cannot be removed stays.
-fn remove_left(folder: &Path) {
+/// A new folder within another.
+pub(crate) fn temporary_folder(folder: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(folder)
+}
+
+/// Removes the temporary files and folders in a folder that nobody writes any more. What cannot be removed stays.
+pub(crate) fn remove_left(folder: &Path) {
     for entry in folder.read_dir().into_iter().flatten().flatten() {
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         let is_temporary = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        // A folder can be locked where it can be opened like a file.
+        let open = || File::options().read(is_folder).write(!is_folder).open(&path);
         if is_temporary
-            && let Ok(file) = File::options().write(true).open(entry.path())
+            && let Ok(file) = open()
             && file.try_lock().is_ok()
         {
-            let _ = std::fs::remove_file(entry.path());
+            let _ = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         }
     }
 }
 
-fn folder(path: &Path) -> &Path {
+/// The folder that a path is in.
+pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

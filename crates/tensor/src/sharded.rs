@@ -139,16 +139,17 @@ impl ShardedWriter {
         Ok(())
     }
 
-    /// Flushes all files to disk and moves them to their paths, which are returned. The first, without which none can be opened, comes last.
+    /// Flushes all files to disk, and then moves them to their paths, which are returned. The first, without which none can be opened, comes last.
     ///
     /// # Errors
-    /// As [`Writer::finish`].
+    /// As [`Writer::finish`]. No new file is then left.
     pub fn finish(mut self) -> Result<Vec<PathBuf>> {
         if let (Some(seal), Some((first, _))) = (&self.seal, self.writers.first_mut()) {
             first.replace_header(&seal.header()?)?;
         }
-        let paths = self.writers.iter().map(|(writer, _)| writer.path().to_owned()).collect();
-        self.writers.into_iter().rev().try_for_each(|(writer, _)| writer.finish())?;
+        let writers: Vec<Writer> = self.writers.into_iter().map(|(writer, _)| writer).collect();
+        let paths = writers.iter().map(|writer| writer.path().to_owned()).collect();
+        Writer::finish_all(writers)?;
         Ok(paths)
     }
 }

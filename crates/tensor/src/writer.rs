@@ -3,6 +3,7 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::replacement::Complete;
 use crate::{Error, Replacement, Result, TensorInfo};
 
 /// Writes the tensors of a new model file one after another, in the order of its header, so that only one of them need be in
@@ -118,11 +119,22 @@ impl Writer {
 
     /// Flushes the file to disk and moves it to its path. Refuses when tensors are missing.
     pub fn finish(self) -> Result<()> {
+        Writer::finish_all(vec![self])
+    }
+
+    /// Finishes the files of a model, the last one first: all of them are on disk before one is moved to its path.
+    pub(crate) fn finish_all(writers: Vec<Writer>) -> Result<()> {
+        let paths: Vec<PathBuf> = writers.iter().map(|writer| writer.path.clone()).collect();
+        let complete = writers.into_iter().map(Writer::complete).collect::<Result<_>>()?;
+        Complete::place_all(complete).map_err(|(i, e)| Error::Write(e).at(&paths[i]))
+    }
+
+    fn complete(self) -> Result<Complete> {
         let Writer { path, file, tensors, written, found, .. } = self;
         if written != tensors.len() || found > 0 {
             return Err(unfinished(tensors.len(), written).at(&path));
         }
-        file.finish().map_err(|e| Error::Write(e).at(&path))
+        file.complete().map_err(|e| Error::Write(e).at(&path))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use trine_tensor::Replacement;
+use trine_tensor::{Metadata, NewFolder, Replacement, TensorInfo, gguf};
 
 fn write(path: &Path, text: &str) {
     let mut file = Replacement::new(path).unwrap();
@@ -98,5 +98,49 @@ fn permissions_stay() {
         file.write_all(b"x").unwrap();
         file.finish().unwrap();
         assert_eq!(mode(&path), expected);
+    }
+}
+
+#[test]
+fn a_folder_appears_when_it_is_complete_and_what_was_left_is_removed() {
+    let beside = tempfile::tempdir().unwrap();
+    let at = |name: &str| beside.path().join(name);
+    let write = |folder: &NewFolder| fs::write(folder.path().join("file"), "text").unwrap();
+    let left = at(".trine-old-1.partial");
+    for path in ["new", "new/", "empty"].map(at) {
+        fs::create_dir_all(at("empty")).unwrap();
+        fs::create_dir_all(left.join("within")).unwrap();
+        let (folder, other) = (NewFolder::new(&path).unwrap(), NewFolder::new(&at("other")).unwrap());
+        write(&folder);
+        // What is written is not taken for what was left.
+        assert_eq!((left.exists(), folder.path().exists()), (cfg!(not(unix)), true));
+        drop(other);
+        folder.finish().unwrap();
+        assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "text");
+        assert!(NewFolder::new(&path).unwrap().finish().is_err(), "{path:?} is not empty");
+        fs::remove_dir_all(&path).unwrap();
+    }
+    assert!(NewFolder::new(&at("missing").join("new")).is_err());
+    fs::create_dir_all(&left).unwrap();
+    Replacement::check(&at("file")).unwrap();
+    assert_eq!(left.exists(), cfg!(not(unix)));
+}
+
+/// Whatever happens when files get their names.
+#[test]
+fn all_shards_of_a_model_appear_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let info = |i: usize| TensorInfo { name: format!("t{i}"), format: &trine_tensor::format::F32, shape: vec![64] };
+    let tensors: Vec<TensorInfo> = (0..4).map(info).collect();
+    for bad in 0..4 {
+        let path = folder.path().join(format!("model{bad}.gguf"));
+        let mut writer = gguf::create_shards(&path, &Metadata::new(), tensors.clone(), 256, "id", None).unwrap();
+        tensors.iter().for_each(|_| writer.tensor(&[0; 256]).unwrap());
+        let paths = gguf::shard_paths(&path, &tensors, 256).unwrap();
+        fs::create_dir(&paths[bad]).unwrap();
+        let error = writer.finish().unwrap_err().to_string();
+        assert!(error.starts_with(&paths[bad].display().to_string()), "{error}");
+        fs::remove_dir(&paths[bad]).unwrap();
+        assert_eq!(count(folder.path()), 0, "{bad}");
     }
 }

@@ -1,7 +1,7 @@
 //! A program that exits at once leaves no temporary file. This removes those of all threads, so it is the only test of its program.
 
 use std::io::Write;
-use trine_tensor::Replacement;
+use trine_tensor::{NewFolder, Replacement};
 
 #[test]
 fn a_program_that_exits_at_once_removes_its_temporary_files() {
@@ -12,9 +12,11 @@ fn a_program_that_exits_at_once_removes_its_temporary_files() {
     drop(dropped.unwrap());
     let mut open = open.unwrap();
     open.write_all(b"half").unwrap();
-    assert_eq!(files(), 2);
+    let half = NewFolder::new(&folder.path().join("folder")).unwrap();
+    std::fs::write(half.path().join("file"), "half").unwrap();
+    assert_eq!(files(), 3);
     Replacement::remove_unfinished();
     assert_eq!(files(), 1);
-    assert!(open.finish().is_err());
+    assert!(open.finish().is_err() && half.finish().is_err());
     assert!(folder.path().join("kept").exists() && files() == 1);
 }

@@ -106,9 +106,9 @@ pub mod model {
     pub use trine_model::arch::TensorRule;
     pub use trine_model::{
         ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
-        GenerationConfig, GgufModel, HfModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, NormKind,
-        NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Quantizer, Rewrite, Runner, RunnerMemory,
-        Sizes, Spec, TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
+        GenerationConfig, GgufModel, HfModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, ModuleFile,
+        NormKind, NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Quantizer, Rewrite, Runner,
+        RunnerMemory, Sizes, Spec, TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
     };
 }
 
@@ -126,9 +126,9 @@ pub mod backend {
 /// Model files: their metadata and tensors, read and written, and the formats of weights.
 pub mod tensor {
     pub use trine_tensor::{
-        Array, Bytes, Error, FORMATS, File, FileFormat, Format, IntegerScheme, Metadata, OpenOptions, Quantized,
-        Receipt, Replacement, ShardedWriter, Strings, TensorInfo, Value, View, Writer, format, gguf, llama2c, receipt,
-        safetensors,
+        Array, Bytes, Error, FORMATS, File, FileFormat, Format, IntegerScheme, Metadata, NewFolder, OpenOptions,
+        Quantized, Receipt, Replacement, ShardedWriter, Strings, TensorInfo, Value, View, Writer, format, gguf,
+        llama2c, receipt, safetensors,
     };
 }
 

@@ -31,7 +31,7 @@ impl Convert {
         let recipe = self.recipe.recipe()?;
         match self.conversion.is_gguf() {
             true => self.conversion.run(recipe, self.recipe.imatrix(), None),
-            false => self.conversion.run_folder(&recipe),
+            false => self.conversion.run_folder(&recipe, &self.recipe),
         }
     }
 }

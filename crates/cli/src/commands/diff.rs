@@ -36,6 +36,7 @@ impl DiffCommand {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
         let (first, second) = (self.layouts.open(&self.first)?, self.layouts.open(&self.second)?);
+        self.layouts.check_used(&[&first, &second])?;
         let first = GgufModel::open(&first, None).map_err(Error::from)?;
         let second = GgufModel::open(&second, None).map_err(Error::from)?;
         let bar = progress::bar("comparing {bar:30} {pos}/{len} tensors {eta}", first.tensors().len() as u64);

@@ -79,7 +79,32 @@ fn check(path: &Path, metadata: &Metadata) -> Result<()> {
 }
 
 impl Edit {
+    /// Refuses keys that are changed twice.
+    fn check_keys(&self) -> Result<(), UsageError> {
+        let set = self.set.iter().map(|set| set.split_once('=').map_or(&**set, |(key, _)| key));
+        let template = self.chat_template.as_ref().map(|_| TEMPLATE);
+        let mut keys: Vec<&str> = set.chain(self.remove.iter().map(String::as_str)).chain(template).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                let message = format!("expected one change of each key, found two of `{}`", pair[0]);
+                Err(UsageError { message, hint: "omit one of both" })
+            }
+            None => Ok(()),
+        }
+    }
+
     pub fn run(self) -> Result<Exit> {
+        self.check_keys()?;
+        hub::check_not_cached(&self.model)?;
+        if self.model.is_dir() {
+            let message = format!("{}: expected a GGUF file, found a folder", self.model.display());
+            return Err(UsageError {
+                message,
+                hint: "name the file in it; the keys of a folder are those of its config.json",
+            }
+            .into());
+        }
         let old = raw_metadata(&self.model)?;
         let mut metadata = old.clone();
         for set in &self.set {
@@ -117,7 +142,6 @@ impl Edit {
             let message = "expected a change, found none".to_owned();
             return Err(UsageError { message, hint: EXAMPLE }.into());
         }
-        hub::check_not_cached(&self.model)?;
         check(&self.model, &metadata)?;
         let edited = edit(&self.model, &metadata)?;
         if old.iter().any(|(key, _)| key.starts_with(RECEIPT)) {

@@ -81,12 +81,20 @@ impl ImatrixCommand {
     pub fn run(self) -> Result<Exit> {
         output::check_new(&self.output, self.force, "--force replaces it")?;
         let before = self.in_file.iter().map(|path| Imatrix::read(path)).collect::<Result<Vec<_>, _>>()?;
+        if !self.is_jsonl() {
+            self.load.check_no_template()?;
+        }
         let stop = interrupt::flag()?;
         let observer = Observer::default();
         let file = self.load.layouts.open(&self.model)?;
         let decoder = self.load.load_observed(&self.model, self.quiet, &stop, observer.clone())?;
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
+        }
+        if self.process_output && decoder.spec().tied {
+            let message =
+                "--process-output: the model has no head but the embedding, which needs no importance".to_owned();
+            return Err(UsageError { message, hint: "omit it" }.into());
         }
         let tokenizer = decoder.tokenizer();
         let context = self.load.context.map_or(CONTEXT.min(decoder.spec().context_length), |context| context as usize);
@@ -135,7 +143,7 @@ impl ImatrixCommand {
         let partial: Vec<&String> = imatrix
             .entries
             .iter()
-            .filter(|(_, entry)| entry.counts.iter().any(|count| unused(&count)))
+            .filter(|(_, entry)| entry.counts.len() > 1 && entry.counts.iter().any(|count| unused(&count)))
             .map(|(name, _)| name)
             .collect();
         let mut out = std::io::stdout().lock();
@@ -159,11 +167,15 @@ impl ImatrixCommand {
         Ok(())
     }
 
+    /// Whether the texts are lines of JSON, which may be chats.
+    fn is_jsonl(&self) -> bool {
+        self.text.extension().is_some_and(|extension| extension == "jsonl")
+    }
+
     /// The tokens of all texts or chats.
     fn ids(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let plain = EncodeOptions { add_special: true, parse_special: false };
-        let jsonl = self.text.extension().is_some_and(|extension| extension == "jsonl");
-        if !jsonl {
+        if !self.is_jsonl() {
             let mut ids = Vec::new();
             for text in input::documents(&self.text, DocumentFormat::Separator(String::new()))? {
                 ids.extend(tokenizer.encode(&text?, plain));
@@ -196,6 +208,9 @@ impl ImatrixCommand {
                     return Err(UsageError { message, hint: "each line is one text or one chat" }.into());
                 }
             }
+        }
+        if template.is_none() {
+            self.load.check_no_template()?;
         }
         if ids.is_empty() {
             return Err(anyhow!("{}: there is no text", Path::new(&self.text).display()));

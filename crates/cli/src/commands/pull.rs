@@ -125,11 +125,9 @@ impl Pull {
         if !self.quiet {
             let (files, size) = (units::plural(plan.files.len() as u64, "file"), units::bytes(plan.size()));
             let unchecked = plan.files.iter().filter(|file| !file.has_hash).count() as u64;
-            note!(
-                "note: {files}, {size}, {} downloaded; `trine run {}` runs it",
-                units::bytes(pulled.received),
-                plan.reference
-            );
+            let is_model = pulled.path.is_dir() || pulled.path.extension().is_some_and(|end| end == "gguf");
+            let runs = if is_model { format!("; `trine run {}` runs it", plan.reference) } else { String::new() };
+            note!("note: {files}, {size}, {} downloaded{runs}", units::bytes(pulled.received));
             if unchecked > 0 {
                 note!(
                     "warning: the hub names no hash of {}: only the size was checked",

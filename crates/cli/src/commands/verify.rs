@@ -64,6 +64,7 @@ impl Verify {
         let stop = interrupt::flag()?;
         let file = self.layouts.open(&self.model)?;
         let source = self.against.as_deref().map(|path| self.layouts.open(path)).transpose()?;
+        self.layouts.check_used(&[Some(&file), source.as_ref()].into_iter().flatten().collect::<Vec<_>>())?;
         let bar = progress::bytes("verifying", file.tensors().map(|view| view.bytes.len() as u64).sum());
         let found = verify(&file, key.as_ref(), &mut |done| {
             bar.set_position(done);

@@ -115,7 +115,7 @@ impl Worker {
             Command::ClearPrefixCache => self.engine.clear_prefix_cache(),
             Command::Trim(reply) => {
                 let trimmed = self.engine.trim();
-                self.status.publish(self.engine.load());
+                self.publish();
                 reply.send(trimmed);
             }
             Command::Shutdown => return ControlFlow::Break(()),

@@ -21,38 +21,53 @@ impl CpuExecutor {
         largest.into_inner()
     }
 
-    /// Encodes weights `[rows, cols]` in a format that is stored by rows, and decodes them again: returns what was lost.
+    /// Encodes weights `[rows, cols]` in a format that is stored by rows, and decodes them again: returns what was lost. `importance` is that of
+    /// the columns, `[parts, cols]`, the same for all rows of a part.
     ///
     /// # Panics
     /// When the format has a [`MatrixLayout`](trine_tensor::format::MatrixLayout), or a slice does not have the length that it says.
-    pub fn encode(&mut self, format: &'static Format, cols: usize, weights: &[f32], out: &mut [u8]) -> Loss {
+    pub fn encode(
+        &mut self,
+        format: &'static Format,
+        cols: usize,
+        weights: &[f32],
+        importance: Option<&[f32]>,
+        out: &mut [u8],
+    ) -> Loss {
         let stride = format.row_bytes(cols).expect("whole blocks");
         let rows = weights.len() / cols;
         assert!(
             format.matrix_layout().is_none()
                 && (rows * cols, rows * stride + format.tail) == (weights.len(), out.len())
         );
-        // What is stored once per tensor depends on all its weights, and the scale of a row on the whole row.
-        let pieces = match format.layout {
+        // What is stored once per tensor depends on all its weights, and ignores the importance of columns.
+        let importance = importance.filter(|_| format.tail == 0);
+        let parts = importance.map_or(1, |importance| importance.len() / cols);
+        assert!(importance.is_none_or(|all| all.len() == parts * cols) && rows.is_multiple_of(parts));
+        // The scale of a row depends on the whole row, and so does where its columns are.
+        let is_headed = matches!(format.layout, Layout::Headed(_));
+        let by_rows = is_headed || importance.is_some();
+        let (unit, unit_bytes) = if by_rows { (cols, stride) } else { (format.block, format.bytes) };
+        let units = weights.len() / unit / parts;
+        let each = match format.layout {
             _ if format.tail > 0 => 1,
-            Layout::Headed(_) => rows,
-            _ => weights.len().div_ceil(PIECE),
+            Layout::Headed(_) => units,
+            _ => (weights.len() / parts).div_ceil(PIECE).min(units),
         };
-        let blocks = |piece: usize, total: usize| piece * total / pieces.max(1);
-        let unit = if let Layout::Headed(_) = format.layout { cols } else { format.block };
-        let unit_bytes = if let Layout::Headed(_) = format.layout { stride } else { format.bytes };
-        let units = weights.len() / unit;
+        let pieces = parts * each;
         let mut losses = std::mem::take(&mut self.losses);
         losses.clear();
         losses.resize(pieces, Loss::default());
-        let (bytes, each) = (Disjoint::of(out), Disjoint::of(&mut losses));
+        let (bytes, loss_of) = (Disjoint::of(out), Disjoint::of(&mut losses));
         let (table, scratch, tail) = (self.table, &self.scratch, format.tail);
         self.pool.run(pieces, &|piece, thread| {
-            let some = blocks(piece, units)..blocks(piece + 1, units);
+            let (part, within) = (piece / each, piece % each);
+            let some = part * units + within * units / each..part * units + (within + 1) * units / each;
+            let importance = importance.map(|all| &all[part * cols..][..cols]);
             let weights = &weights[some.start * unit..some.end * unit];
             // SAFETY: the bytes of these blocks, and a tail that is there only if this is the only piece, belong to this task alone.
             let out = unsafe { bytes.slice(some.start * unit_bytes, some.len() * unit_bytes + tail) };
-            table.encode(format, weights, None, out);
+            table.encode(format, weights, importance, out);
             let again = &mut lock(&scratch[thread]).floats;
             grow(again, weights.len(), 0.0);
             let (body, tail) = out.split_at(some.len() * unit_bytes);
@@ -60,7 +75,7 @@ impl CpuExecutor {
             let mut loss = Loss::default();
             loss.add(weights, &again[..weights.len()]);
             // SAFETY: this task alone has this piece.
-            unsafe { *each.at(piece) = loss };
+            unsafe { *loss_of.at(piece) = loss };
         });
         let mut all = Loss::default();
         losses.iter().for_each(|&loss| all.merge(loss));

@@ -3,22 +3,13 @@
 use super::Error;
 use super::write::pooled;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use trine_model::{GgufModel, HfModel, Language, Spec};
+use std::path::Path;
+use trine_model::{GgufModel, HfModel, Language, ModuleFile, Spec};
 use trine_tensor::format::{I8, U8};
-use trine_tensor::{File, safetensors};
-
-/// A folder that is removed unless it was moved to its place.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use trine_tensor::{File, NewFolder, safetensors};
 
 /// Writes `model`, as `hf` has it, to the folder `output`, which must not exist or be empty: `config.json`, safetensors in files of `shard_size`
-/// bytes, tokenizer, chat templates and generation settings. The folder appears when it is complete.
+/// bytes, tokenizer, chat templates and generation settings, and what sentence-transformers needs for embeddings. The folder appears when it is complete.
 ///
 /// # Errors
 /// When a folder of transformers cannot say what the model is, or a file cannot be read or written.
@@ -33,14 +24,11 @@ pub fn write_folder(
     if output.exists() && !output.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
         return Err(Error::Occupied { path: output.display().to_string() });
     }
-    let name = output.file_name().unwrap_or_default().to_string_lossy();
-    let folder = Unfinished(output.with_file_name(format!(".trine-{name}-{}.partial", std::process::id())));
-    let _ = std::fs::remove_dir_all(&folder.0);
-    std::fs::create_dir(&folder.0).map_err(at)?;
+    let folder = NewFolder::new(output).map_err(at)?;
     let files = Language::folder_files(model.metadata())?;
-    let config = choose(model, hf, &folder.0)?;
+    let config = choose(model, hf, folder.path())?;
     let write = |name: &str, text: &str| {
-        let path = folder.0.join(name);
+        let path = folder.path().join(name);
         let parent = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         parent.and_then(|()| std::fs::write(&path, text)).map_err(at)
     };
@@ -48,7 +36,13 @@ pub fn write_folder(
     for (name, text) in &files {
         write(name, text)?;
     }
-    let mut writer = safetensors::create_shards(&folder.0, hf.tensors().to_vec(), shard_size)?;
+    for module in hf.modules()? {
+        match module {
+            ModuleFile::Text(name, text) => write(&name, &text)?,
+            ModuleFile::Matrix(name, matrix) => safetensors::write(folder.path().join(name), &[matrix])?,
+        }
+    }
+    let mut writer = safetensors::create_shards(folder.path(), hf.tensors().to_vec(), shard_size)?;
     pooled(progress, |pool| {
         for (i, info) in hf.tensors().iter().enumerate() {
             let size = info.size()?;
@@ -63,25 +57,22 @@ pub fn write_folder(
         pool.next(0, model)
     })?;
     writer.finish()?;
-    if output.exists() {
-        std::fs::remove_dir(output).map_err(at)?;
-    }
-    std::fs::rename(&folder.0, output).map_err(at)
+    folder.finish().map_err(at)
 }
 
 /// The configuration with which the folder is the same model, tried on files without weights.
 fn choose(model: &GgufModel, hf: &HfModel, folder: &Path) -> Result<String, Error> {
     let at = |error: std::io::Error| Error::File(trine_tensor::Error::Write(error).at(folder));
-    let empty = Unfinished(folder.join("empty"));
-    std::fs::create_dir(&empty.0).map_err(at)?;
-    let mut writer = safetensors::create_shards(&empty.0, hf.tensors().to_vec(), u64::MAX)?;
+    // It is never finished.
+    let empty = NewFolder::new(&folder.join("empty")).map_err(at)?;
+    let mut writer = safetensors::create_shards(empty.path(), hf.tensors().to_vec(), u64::MAX)?;
     hf.tensors().iter().try_for_each(|_| writer.hole())?;
     writer.finish()?;
     let mut what = String::new();
     for config in hf.configs() {
         let text = serde_json::to_string_pretty(config).expect("an object of plain values");
-        std::fs::write(empty.0.join("config.json"), &text).map_err(at)?;
-        let file = File::open(&empty.0)?;
+        std::fs::write(empty.path().join("config.json"), &text).map_err(at)?;
+        let file = File::open(empty.path())?;
         match Spec::of(&file).map(|spec| model.spec().difference(&spec)) {
             Ok(None) => return Ok(text),
             Ok(Some(difference)) => what = difference.to_owned(),

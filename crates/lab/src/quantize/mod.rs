@@ -150,5 +150,5 @@ pub fn quantize_on_load(file: &File, recipe: &Recipe) -> Result<Rewrite, Error> 
     }
     let rewritten = |tensor: &&PlannedTensor| matches!(tensor.choice, Choice::Rewritten | Choice::Replaced);
     let formats = plan.tensors.iter().filter(rewritten).map(|tensor| (tensor.info.name.clone(), tensor.info.format));
-    Ok(search::rewriting(formats.collect(), recipe))
+    search::rewriting(formats.collect(), recipe)
 }

@@ -272,6 +272,11 @@ impl PlannedTensor {
         is_matrix(&self.info)
     }
 
+    /// Whether it is encoded in a format for which the importance of columns counts.
+    pub fn uses_importance(&self) -> bool {
+        matches!(self.choice, Choice::Rewritten | Choice::Replaced) && self.info.format.uses_importance()
+    }
+
     /// Whether it gets a ternary format, and may be more than that now.
     pub fn becomes_ternary(&self) -> bool {
         self.info.format.encodes_trits() && !self.from.ternary
@@ -284,17 +289,29 @@ impl Plan {
         self.tensors.iter().map(|tensor| tensor.info.clone()).collect()
     }
 
-    /// Matrices in formats of so few bits that they are hardly usable without an importance matrix, and have none; embeddings and heads need
+    /// Matrices in formats of so few bits that they are hardly usable without an importance matrix, if there is none; embeddings and heads need
     /// none.
     pub fn without_importance(&self) -> Vec<&str> {
         const NEEDY: [&str; 6] = ["IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"];
-        let measured = |name: &str| self.imatrix.as_ref().is_some_and(|imatrix| imatrix.entries.contains_key(name));
         let needy = |tensor: &&PlannedTensor| {
-            let PlannedTensor { info, choice, .. } = tensor;
-            let rewritten = matches!(choice, Choice::Rewritten | Choice::Replaced);
-            rewritten && info.name.starts_with("blk.") && NEEDY.contains(&info.format.name) && !measured(&info.name)
+            let info = &tensor.info;
+            tensor.uses_importance() && info.name.starts_with("blk.") && NEEDY.contains(&info.format.name)
         };
+        if self.imatrix.is_some() {
+            return Vec::new();
+        }
         self.tensors.iter().filter(needy).map(|tensor| tensor.info.name.as_str()).collect()
+    }
+
+    /// Matrices of layers that get a format for which the importance of columns counts, and that the importance matrix has no entry for. Without
+    /// an importance matrix, none.
+    pub fn unmeasured(&self) -> Vec<&str> {
+        let Some(imatrix) = &self.imatrix else { return Vec::new() };
+        let lacks = |tensor: &&PlannedTensor| {
+            let name = &tensor.info.name;
+            tensor.uses_importance() && name.starts_with("blk.") && !imatrix.entries.contains_key(name)
+        };
+        self.tensors.iter().filter(lacks).map(|tensor| tensor.info.name.as_str()).collect()
     }
 
     /// Bits of a weight, the mean over all tensors as they will be written.

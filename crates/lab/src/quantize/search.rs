@@ -1,13 +1,13 @@
 //! A mixture of formats for a given size, chosen by what each costs: errors of single tensors do not predict the quality of a model, so the
 //! divergence of the whole model is measured with one group of its tensors quantized, and again for each group and format.
 
-use super::{Error, Recipe, encode, plan};
+use super::encode::{Encoder, importance_of};
+use super::{Error, Recipe, plan};
 use crate::divergence::{Chunks, DivergenceOptions, Reference, compare, run_chunk};
 use crate::imatrix::stored_name;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use trine_model::{DeviceOptions, GgufModel, ModelOptions, Rewrite, load};
 use trine_tensor::format::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
 use trine_tensor::{Format, TensorInfo, View};
@@ -89,7 +89,30 @@ impl Measurement<'_> {
                 None => groups.push(Group { name, tensors: vec![tensor.info.clone()] }),
             }
         }
+        groups.retain(|group| CANDIDATES.into_iter().any(|format| group.fits(format)));
         Ok(groups)
+    }
+
+    /// Bytes of tensors that no choice is about.
+    fn rest(&self, groups: &[Group]) -> Result<u64, Error> {
+        let all: u64 = self.model.tensors().iter().map(TensorInfo::size).sum::<trine_tensor::Result<u64>>()?;
+        Ok(all - groups.iter().map(Group::now).sum::<Result<u64, Error>>()?)
+    }
+
+    /// Bytes of all tensors with the smallest formats, and with the largest.
+    ///
+    /// # Errors
+    /// When a size overflows.
+    pub fn sizes(&self) -> Result<[u64; 2], Error> {
+        let groups = self.groups()?;
+        let [mut least, mut most] = [self.rest(&groups)?; 2];
+        for group in &groups {
+            let fitting = CANDIDATES.into_iter().filter(|&format| group.fits(format));
+            let sizes = fitting.map(|format| group.bytes(format)).collect::<Result<Vec<_>, _>>()?;
+            least += sizes.iter().min().copied().unwrap_or(0);
+            most += sizes.iter().max().copied().unwrap_or(0);
+        }
+        Ok([least, most])
     }
 
     /// The model's own logits.
@@ -101,7 +124,7 @@ impl Measurement<'_> {
 
     /// The model with some tensors in other formats.
     fn load(&self, formats: HashMap<String, &'static Format>) -> Result<Box<dyn trine_model::Runner>, Error> {
-        let rewrite = (!formats.is_empty()).then(|| rewriting(formats, self.recipe));
+        let rewrite = (!formats.is_empty()).then(|| rewriting(formats, self.recipe)).transpose()?;
         let options = ModelOptions { gguf_names: true, rewrite, ..ModelOptions::default() };
         Ok(load(self.model.file(), self.device, options, &mut |_| ControlFlow::Continue(()))?)
     }
@@ -150,8 +173,7 @@ impl Measurement<'_> {
     /// When even the smallest formats take more.
     pub fn choose(&self, known: &Costs, bytes: u64) -> Result<Found, Error> {
         let groups = self.groups()?;
-        let all: u64 = self.model.tensors().iter().map(TensorInfo::size).sum::<trine_tensor::Result<u64>>()?;
-        let rest = all - groups.iter().map(Group::now).sum::<Result<u64, Error>>()?;
+        let rest = self.rest(&groups)?;
         let options: Vec<Vec<&Cost>> = groups.iter().map(|group| group.options(known)).collect();
         let least = rest + options.iter().filter_map(|costs| costs.iter().map(|cost| cost.bytes).min()).sum::<u64>();
         let budget =
@@ -239,14 +261,16 @@ fn pick<'a>(options: &[Vec<&'a Cost>], budget: u64) -> Vec<&'a Cost> {
 }
 
 /// Puts tensors into other formats as they are loaded.
-pub fn rewriting(formats: HashMap<String, &'static Format>, recipe: &Recipe) -> Rewrite {
-    let imatrix = recipe.imatrix.clone();
-    let formats = Arc::new(formats);
-    Rewrite::new(move |view: View| {
+///
+/// # Errors
+/// When the system cannot start threads.
+pub fn rewriting(formats: HashMap<String, &'static Format>, recipe: &Recipe) -> Result<Rewrite, Error> {
+    let (encoder, imatrix) = (Encoder::new()?, recipe.imatrix.clone());
+    Ok(Rewrite::new(move |view: View| {
         let name = stored_name(|name| formats.contains_key(name), view.name.clone());
         let Some(format) = formats.get(&name) else { return Ok(view) };
-        let importance = encode::importance_of(imatrix.as_deref(), &name);
-        encode::encoded(&view, format, importance.as_deref()).map_err(|error| match error {
+        let importance = importance_of(imatrix.as_deref(), &name);
+        encoder.encode(&view, format, importance.as_deref()).map_err(|error| match error {
             Error::File(error) => error,
             other => trine_tensor::Error::Malformed {
                 place: format!("tensor `{}`", view.name),
@@ -254,7 +278,7 @@ pub fn rewriting(formats: HashMap<String, &'static Format>, recipe: &Recipe) -> 
                 found: other.to_string(),
             },
         })
-    })
+    }))
 }
 
 #[cfg(test)]

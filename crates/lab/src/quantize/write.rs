@@ -226,12 +226,13 @@ impl Scratch {
                 job.out.clear();
                 job.out.resize(skip + size + format.tail, 0);
                 let table = tables().next().expect("the scalar table is always there");
+                let importance = job.task.importance_of(&rows);
                 match format.layout {
                     Layout::Headed(_) => {
                         let rows = weights.chunks_exact(cols).zip(job.out.chunks_exact_mut(stride));
-                        rows.for_each(|(weights, out)| table.encode(format, weights, None, out));
+                        rows.for_each(|(weights, out)| table.encode(format, weights, importance, out));
                     }
-                    _ => table.encode(format, &self.weights, job.task.importance_of(&rows), &mut job.out),
+                    _ => table.encode(format, &self.weights, importance, &mut job.out),
                 }
                 *encoded = skip..skip + size;
                 let (bytes, tail) = job.out[skip..].split_at(size);

@@ -32,6 +32,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether it has texts that go on, and not questions with choices alone.
+    pub fn continues(&self) -> bool {
+        self.examples.iter().any(|example| matches!(example, Example::Continuation { .. }))
+    }
+
     /// Reads the first `limit` examples of a file.
     ///
     /// # Errors

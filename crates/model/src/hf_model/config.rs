@@ -1,6 +1,7 @@
 //! A `config.json` that says what the keys of a GGUF file say.
 
 use crate::as_gguf::BIT_LINEAR;
+use crate::gguf_model::TOKEN_TYPES;
 use crate::hf::{BASES, Class, FRACTIONS, LOCAL_BASES, PARTS};
 use crate::keys::names::{COUNTS, FLAGS, NUMBERS, is_known};
 use crate::{ARCHS, GgufModel, Result, Spec, arch};
@@ -38,7 +39,13 @@ static CLASSES: &[(&str, &str)] = &[
     ("gpt_oss", "GptOssForCausalLM"),
     ("deepseek_v2", "DeepseekV2ForCausalLM"),
     ("deepseek_v3", "DeepseekV3ForCausalLM"),
+    ("bert", "BertModel"),
+    ("modernbert", "ModernBertModel"),
+    ("gemma3_text_bidirectional", "Gemma3TextModel"),
 ];
+
+/// The end of what is no `model_type` of its own, but one with `use_bidirectional_attention`.
+const BIDIRECTIONAL: &str = "_bidirectional";
 
 /// What a model is, and the names of its tensors in a folder.
 pub(super) struct Source<'a> {
@@ -79,13 +86,21 @@ impl Source<'_> {
     /// The configuration as a model of this type.
     pub fn config(&self, model_type: &str, dtype: &str) -> Result<Map<String, Value>> {
         let spec = self.spec;
+        let named = CLASSES.iter().find(|(name, _)| *name == model_type).map(|(_, class)| class);
+        let bidirectional = model_type.ends_with(BIDIRECTIONAL);
+        let model_type = model_type.trim_end_matches(BIDIRECTIONAL);
         let Some(class) = Class::of(model_type) else { return Ok(Map::new()) };
         let has = |key: &str| class.has(key) && is_known(model_type, key);
         let mut config = Map::new();
         let mut put = |key: &str, value: Value| _ = config.insert(key.to_owned(), value);
         put("model_type", model_type.into());
-        let named = CLASSES.iter().find(|(name, _)| *name == model_type);
-        put("architectures", json!([named.map(|(_, class)| class)]));
+        put("architectures", json!([named]));
+        if bidirectional {
+            put("use_bidirectional_attention", true.into());
+        }
+        if let Some(types) = self.metadata.u32(TOKEN_TYPES)?.filter(|_| spec.arch.encoder) {
+            put("type_vocab_size", types.into());
+        }
         for (hf, gguf) in COUNTS.iter().chain(NUMBERS).chain(FLAGS).filter(|(hf, _)| has(hf)) {
             match self.key(gguf) {
                 // What is not there is not computed, whatever the default is; transformers divides by zero.
@@ -186,7 +201,9 @@ impl Source<'_> {
         let (spec, arch) = (self.spec, self.spec.arch);
         let window = spec.max_window();
         if has("sliding_window") {
-            put("sliding_window", window.into());
+            // Bidirectional attention splits it, in transformers, too.
+            let whole = self.key("attention.sliding_window").filter(|_| !spec.causal && window.is_some());
+            put("sliding_window", whole.unwrap_or(window.into()));
         }
         let windowed: Vec<bool> = spec.layer_kinds.iter().map(|kind| kind.window.is_some()).collect();
         if has("use_sliding_window") {

@@ -2,10 +2,13 @@
 
 mod config;
 mod int8;
+mod sentences;
 
 use crate::slice::{floats, rows_of_groups, transpose};
 use crate::{Error, GgufModel, Result};
 use config::{Source, is_bit_linear, model_types};
+use sentences::DENSE;
+pub use sentences::ModuleFile;
 use serde_json::{Map, Value};
 use trine_tensor::format::{BF16, F16, F32, I8, U8};
 use trine_tensor::{Format, TensorInfo, View};
@@ -53,7 +56,7 @@ impl<'a> HfModel<'a> {
         let spec = model.spec();
         let inexpressible = |what: String| Error::bad("general.architecture", "one that a folder can hold", what);
         let types = model_types(model);
-        if types.is_empty() || spec.arch.encoder {
+        if types.is_empty() {
             return Err(inexpressible(spec.arch.name().to_owned()));
         }
         let ternary = model.tensors().iter().any(|info| info.format.ternary);
@@ -74,7 +77,7 @@ impl<'a> HfModel<'a> {
         for (i, info) in model.tensors().iter().enumerate() {
             if info.name.starts_with("rope_f") {
                 rotations.push(model.read(i)?);
-            } else {
+            } else if !DENSE.contains(&&*info.name) {
                 hf.add(i, info, format)
                     .ok_or_else(|| inexpressible(format!("{}, with {}", spec.arch.name(), info.name)))?;
             }
@@ -184,6 +187,14 @@ impl<'a> HfModel<'a> {
     /// What `config.json` may be: for each class of transformers that has such models, one.
     pub fn configs(&self) -> &[Map<String, Value>] {
         &self.configs
+    }
+
+    /// The files by which sentence-transformers makes embeddings with the model; none if it is not for embeddings.
+    ///
+    /// # Errors
+    /// When a key has another type, or a matrix cannot be read.
+    pub fn modules(&self) -> Result<Vec<ModuleFile>> {
+        sentences::modules(self.model)
     }
 
     /// The tensors of the folder.

@@ -24,7 +24,7 @@ encoders! {
     "IQ2_XXS" grid::encode::<iq2::Iq2Xxs, 32, 66>,
     "IQ1_M" grid::encode::<iq1::Iq1M, 16, 56>, "IQ1_S" grid::encode::<iq1::Iq1S, 32, 50>,
     "IQ2_K" iqk::encode::<iqk::Iq2K, 76>, "IQ3_K" iqk::encode::<iqk::Iq3K, 110>, "IQ4_K" iqk::encode::<iqk::Iq4K, 144>,
-    "IQ5_K" iqk::encode::<iqk::Iq5K, 176>, "IQ6_K" iqk::encode::<iqk::Iq6K, 212>,
+    "IQ5_K" iqk::encode::<iqk::Iq5K, 176>, "IQ6_K" iqk::encode::<iqk::Iq6K, 212>, "IQ4_KS" iqk::encode::<iqk::Iq4Ks, 136>,
     "MXFP4" fp4::encode_mxfp4, "NVFP4" fp4::encode_nvfp4,
     "TQ1_0" tq1_0::encode, "TQ2_0" tq2_0::encode, "I2_S" i2_s::encode,
 }

@@ -326,7 +326,7 @@ impl Kind for Iq6K {
     }
 }
 
-struct Iq4Ks;
+pub(super) struct Iq4Ks;
 impl Kind for Iq4Ks {
     const HEAD: usize = 4;
     const LEVELS: &[f32] = &iq4::FLOATS;

@@ -174,6 +174,12 @@ impl Format {
         self.ternary || self.name.starts_with("Q2_0")
     }
 
+    /// Whether [`Format::encode`] looks at the importance of columns.
+    pub fn uses_importance(&self) -> bool {
+        const NO_CHOICE: [&str; 6] = ["Q8_0", "Q8_1", "Q8_K", "Q1_0", "MXFP4", "NVFP4"];
+        self.weights && self.block > 1 && !self.encodes_trits() && !NO_CHOICE.contains(&self.name)
+    }
+
     /// The size of a row in bytes; `None` if it is not whole blocks, or the size overflows.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block) {

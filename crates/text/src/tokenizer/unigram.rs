@@ -2,7 +2,7 @@
 
 use super::merger::NONE;
 use super::token_table::TokenTable;
-use super::vocab::Vocab;
+use super::vocab::{TokenType, Vocab};
 use crate::{Error, Result};
 use aho_corasick::AhoCorasick;
 
@@ -40,7 +40,9 @@ impl Unigram {
         let names =
             AhoCorasick::new(&names).map_err(|error| Error::vocabulary("tokenizer.ggml.tokens", error.to_string()))?;
         let scores: Vec<f32> = ids.iter().map(|&id| vocab.scores[id as usize]).collect();
-        let least = scores.iter().copied().reduce(f32::min).unwrap_or(0.0);
+        // As in SentencePiece, of tokens that texts have; unused ones may have any score.
+        let normal = ids.iter().zip(&scores).filter(|(id, _)| tokens.token_types[**id as usize] == TokenType::Normal);
+        let least = normal.map(|(_, &score)| score).reduce(f32::min).unwrap_or(0.0);
         Ok(Unigram { names, ids, scores, unknown: f64::from(least - PENALTY) })
     }
 

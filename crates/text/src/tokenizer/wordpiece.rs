@@ -7,18 +7,27 @@ use super::normalizer::SPACE;
 use super::token_table::TokenTable;
 use super::vocab::{TokenType, Vocab};
 use crate::{Error, Result};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// Loads the GGUF model `bert`, which the tokenizers crate runs. GGUF marks tokens at the start of a word, like `▁sing`, and the crate
 /// those that continue a word, like `##ing`.
 pub(crate) fn load(vocab: &Vocab, tokens: &TokenTable) -> Result<Box<dyn Encoder>> {
-    let wrong = |problem: String| Error::token(0, "[UNK]", problem);
-    let unknown = || tokens.token_types.iter().position(|&t| t == TokenType::Unknown).map(|id| id as u32);
-    let named = || tokens.id(b"[UNK]");
-    let unk = vocab.unk.or_else(unknown).or_else(named);
-    let unk = unk.ok_or_else(|| wrong("expected an unknown token, found none".to_owned()))?;
+    let file = json(vocab, &tokens.token_types)?;
+    let inner = tokenizers::Tokenizer::from_bytes(file.to_string())
+        .map_err(|error| Error::vocabulary("tokenizer.ggml.tokens", error.to_string()))?;
+    Ok(Box::new(HfEncoder::new(inner, true)))
+}
+
+/// The `tokenizer.json` of a vocabulary whose tokens have these types, without what stands around texts.
+///
+/// # Errors
+/// When there is no unknown token.
+pub(crate) fn json(vocab: &Vocab, token_types: &[TokenType]) -> Result<Value> {
+    let unknown = || token_types.iter().position(|&t| t == TokenType::Unknown).map(|id| id as u32);
+    let unk = vocab.unk.or_else(unknown).or_else(|| vocab.named("[UNK]"));
+    let unk = unk.ok_or_else(|| Error::token(0, "[UNK]", "expected an unknown token, found none".to_owned()))?;
     let (mut ids, mut added) = (Map::with_capacity(vocab.tokens.len()), Vec::new());
-    for ((id, &name), &token_type) in (0u32..).zip(&vocab.tokens).zip(&tokens.token_types) {
+    for ((id, &name), &token_type) in (0u32..).zip(&vocab.tokens).zip(token_types) {
         let name = match (token_type, name.strip_prefix(SPACE)) {
             (TokenType::Normal | TokenType::Unused, Some(word)) if id != unk => word.to_owned(),
             (TokenType::Normal | TokenType::Unused, None) if id != unk => format!("{CONTINUED}{name}"),
@@ -30,16 +39,15 @@ pub(crate) fn load(vocab: &Vocab, tokens: &TokenTable) -> Result<Box<dyn Encoder
         }
         ids.entry(name).or_insert_with(|| id.into());
     }
-    let file = json!({
-        "added_tokens": added,
+    Ok(json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
             "strip_accents": vocab.strip_accents, "lowercase": vocab.lowercase.unwrap_or(true)},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "decoder": {"type": "WordPiece", "prefix": CONTINUED, "cleanup": true},
         "model": {"type": "WordPiece", "unk_token": vocab.tokens[unk as usize], "continuing_subword_prefix": CONTINUED,
             "max_input_chars_per_word": 100, "vocab": ids},
-    });
-    let inner = tokenizers::Tokenizer::from_bytes(file.to_string()).map_err(|error| wrong(error.to_string()))?;
-    Ok(Box::new(HfEncoder::new(inner, true)))
+    }))
 }
 
 /// The prefix of tokens that continue a word.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use std::time::Instant;
 use trine_kernels::tables;
 use trine_lab::bench::median_interval;
-use trine_tensor::format::Layout;
 use trine_tensor::{FORMATS, Format, format};
 
 /// Columns of the matrix that is encoded.
@@ -63,12 +62,18 @@ impl Quantize {
                 let weights = if format.ternary { &trits } else { &weights };
                 let mut out =
                     vec![0; format.size((WEIGHTS / COLS) as u64, COLS as u64).expect("whole blocks") as usize];
+                let stride = format.row_bytes(COLS).expect("whole blocks");
                 let mut speeds = [Vec::new(), Vec::new()];
                 let mut bytes = [Vec::new(), Vec::new()];
                 for _ in 0..=self.repetitions {
                     for (i, importance) in [None, Some(&importance[..])].into_iter().enumerate() {
                         let start = Instant::now();
-                        table.encode(format, weights, importance, &mut out);
+                        if format.head() == 0 {
+                            table.encode(format, weights, importance, &mut out);
+                        } else {
+                            let rows = weights.chunks_exact(COLS).zip(out.chunks_exact_mut(stride));
+                            rows.for_each(|(row, out)| table.encode(format, row, importance, out));
+                        }
                         speeds[i].push(WEIGHTS as f64 / start.elapsed().as_secs_f64());
                         bytes[i].clone_from(&out);
                     }
@@ -104,7 +109,7 @@ impl Quantize {
 
 /// Whether rows are encoded one by one, and more is done than to round floats.
 fn is_encoded(format: &Format) -> bool {
-    format.weights && format.block > 1 && matches!(format.layout, Layout::Rows) && format.head() == 0
+    format.weights && format.block > 1 && format.matrix_layout().is_none()
 }
 
 fn named(name: &str) -> Result<&'static Format, UsageError> {

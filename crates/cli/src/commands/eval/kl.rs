@@ -21,6 +21,8 @@ use trine_train::data::DocumentFormat;
 
 /// Tokens of a chunk, as in llama.cpp.
 const CONTEXT: usize = 512;
+/// The shortest chunk.
+const LEAST: usize = 4;
 const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}  {msg}";
 
 /// Measure how far the predictions of a model are from those of a reference
@@ -99,6 +101,11 @@ fn most(chunks: Option<NonZeroU32>) -> usize {
 /// The tokens of a text in chunks.
 fn chunks(load: &LoadArgs, decoder: &Decoder, path: &Path, most: usize) -> Result<Chunks> {
     let context = load.context.map_or(CONTEXT.min(decoder.spec().context_length), |context| context as usize);
+    if context < LEAST {
+        let message =
+            format!("--context {context}: expected at least {LEAST} tokens, of whose second half one is predicted");
+        return Err(UsageError { message, hint: "omit it, or raise it" }.into());
+    }
     let mut texts = input::documents(path, DocumentFormat::of(path, "", "text"))?;
     let Some(text) = texts.next().transpose()? else { bail!("{}: there is no text", path.display()) };
     if texts.next().is_some() {

@@ -74,8 +74,14 @@ impl EvalTasks {
         let stop = interrupt::flag()?;
         let limit = self.limit.map_or(usize::MAX, |limit| limit.get() as usize);
         let tasks = self.files()?.iter().map(|path| Task::read(path, limit)).collect::<Result<Vec<_>, _>>()?;
-        let first = self.measure(&self.model, &tasks, &stop)?;
-        let second = self.against.as_ref().map(|model| self.measure(model, &tasks, &stop)).transpose()?;
+        if self.generate && !tasks.iter().any(Task::continues) {
+            let message = "--generate: no task has texts to continue, only questions with choices".to_owned();
+            return Err(UsageError { message, hint: "omit it, or add a task of `context` and `continuation`" }.into());
+        }
+        let first = self.measure(&self.load, &self.model, &tasks, &stop)?;
+        // Only the other model is quantized as it is loaded.
+        let stored = self.load.as_stored();
+        let second = self.against.as_ref().map(|model| self.measure(&stored, model, &tasks, &stop)).transpose()?;
         let mut out = io::stdout().lock();
         if self.json {
             let results = |results: &[TaskResult]| -> Result<Value> {
@@ -106,6 +112,10 @@ impl EvalTasks {
 
     /// The files of the tasks.
     fn files(&self) -> Result<Vec<PathBuf>> {
+        if self.data.is_some() && !self.tasks.is_empty() && self.tasks.iter().all(|task| task.ends_with(".jsonl")) {
+            let message = "--data: all tasks are files, none a name in the folder".to_owned();
+            return Err(UsageError { message, hint: "omit it" }.into());
+        }
         let known = match &self.data {
             Some(folder) => found(folder)?,
             None => Vec::new(),
@@ -147,8 +157,14 @@ impl EvalTasks {
         Ok(files)
     }
 
-    fn measure(&self, model: &Path, tasks: &[Task], stop: &Arc<AtomicBool>) -> Result<Vec<TaskResult>> {
-        let decoder = self.load.load(model, self.quiet, stop)?;
+    fn measure(
+        &self,
+        load: &LoadArgs,
+        model: &Path,
+        tasks: &[Task],
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Vec<TaskResult>> {
+        let decoder = load.load(model, self.quiet, stop)?;
         if !self.quiet {
             decoder.warnings().iter().for_each(|warning| note!("warning: {}", visible(warning)));
         }

@@ -1,4 +1,4 @@
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::load::LoadArgs;
 use crate::table::{columns, visible};
 use crate::{input, interrupt, progress, units};
@@ -49,6 +49,20 @@ pub struct EvalW8A8 {
 
 impl EvalW8A8 {
     pub fn run(mut self) -> Result<Exit> {
+        self.load.check_no_template()?;
+        let (activations, usual) = (self.load.machine.activations, ActivationPrecision::default());
+        // Variables may be for other commands.
+        let unset = |variable: &str| std::env::var_os(variable).is_none();
+        let unused = [
+            ("--quantize-on-load", self.load.quantize_on_load.is_some()),
+            ("--context", self.load.context.is_some() && unset("TRINE_CONTEXT")),
+            ("--activations", ![usual, ActivationPrecision::F32].contains(&activations) && unset("TRINE_ACTIVATIONS")),
+        ];
+        if let Some((flag, _)) = unused.iter().find(|(_, given)| *given) {
+            let message =
+                format!("{flag}: the table is that of the file's weights and of inputs in float32, of --tokens tokens");
+            return Err(UsageError { message, hint: "omit it" }.into());
+        }
         let mut texts = Vec::new();
         match &self.text {
             Some(path) => {

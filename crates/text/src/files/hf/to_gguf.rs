@@ -90,7 +90,7 @@ fn wordpiece(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
 }
 
 fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
-    let (mut charsmap, mut extra_spaces, mut prefix) = (Vec::new(), false, None);
+    let (mut charsmap, mut extra_spaces, mut prefix, mut prefix_once) = (Vec::new(), false, None, false);
     let steps = |of: &'static str, list| {
         let whole = &json[of];
         let steps = whole[list].as_array().map_or(std::slice::from_ref(whole), Vec::as_slice);
@@ -112,14 +112,16 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
                 }
                 extra_spaces = true;
             }
+            ("normalizer", Some("Prepend")) if step["prepend"] == SPACE => prefix = Some(true),
             ("pre_tokenizer", Some("WhitespaceSplit")) if prefix.is_none() => extra_spaces = true,
-            ("pre_tokenizer", Some("Metaspace")) if step["replacement"] == SPACE && step["split"] != false => {
-                prefix = match step["prepend_scheme"].as_str() {
-                    Some("always") => Some(true),
-                    Some("never") => Some(false),
+            ("pre_tokenizer", Some("Metaspace")) if step["replacement"] == SPACE => {
+                let scheme = step["prepend_scheme"].as_str();
+                prefix_once = scheme == Some("first");
+                let adds = match scheme {
+                    Some(scheme) => Some(scheme != "never"),
                     None => step["add_prefix_space"].as_bool(),
-                    Some(_) => None,
                 };
+                prefix = if prefix == Some(true) { prefix } else { adds };
             }
             _ => return Err(wrong(format!("{of}: expected a step of SentencePiece, found {step}"))),
         }
@@ -149,6 +151,7 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
         normalization: Normalization {
             charsmap: charsmap.into(),
             remove_extra_whitespaces: extra_spaces,
+            prefix_once,
             ..Normalization::default()
         },
         ..Vocab::default()

@@ -2,64 +2,103 @@
 
 use crate::tokenizer::normalizer::SPACE;
 use crate::tokenizer::pre_tokenizer::{GPT_2, PRE_TOKENIZERS};
-use crate::{Error, Result, TokenizerJson, Vocab};
+use crate::tokenizer::wordpiece;
+use crate::{Error, Normalization, Result, TokenType, TokenizerJson, Vocab};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
 
 impl TokenizerJson {
-    /// Makes a `tokenizer.json` and a `tokenizer_config.json` of a vocabulary: byte-level BPE, or the BPE of SentencePiece.
+    /// Makes a `tokenizer.json` and a `tokenizer_config.json` of a vocabulary: byte-level BPE, the BPE or Unigram of SentencePiece, or WordPiece.
+    /// Unused tokens at its end, which stand for embeddings that no token has, are left out.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is another, or malformed.
     pub fn of_vocab(vocab: &Vocab) -> Result<TokenizerJson> {
-        let (model, steps, add_bos) = match vocab.model {
+        let vocab = &without_padding(vocab);
+        let (mut tokenizer, add_bos, add_eos) = match vocab.model {
             "gpt2" => byte_level(vocab)?,
             "llama" => sentencepiece(vocab),
+            "t5" => unigram(vocab)?,
+            "bert" => (wordpiece::json(vocab, &vocab.check()?)?, true, true),
             other => {
-                let problem = format!("expected gpt2 or llama, for which there is a tokenizer.json, found {other}");
+                let problem =
+                    format!("expected gpt2, llama, t5 or bert, for which there is a tokenizer.json, found {other}");
                 return Err(Error::vocabulary("tokenizer.ggml.model", problem));
             }
         };
-        let [normalizer, pre_tokenizer, decoder] = steps;
-        let name = |id: Option<u32>| id.and_then(|id| vocab.tokens.get(id as usize)).copied();
-        let add_bos = vocab.add_bos.unwrap_or(add_bos);
-        let before = if add_bos { vocab.bos } else { None };
-        let after = if vocab.add_eos.unwrap_or(false) { vocab.eos } else { None };
-        let kinds = || vocab.tokens.iter().zip(vocab.token_types.iter()).enumerate();
-        let added: Vec<Value> = kinds()
-            .filter(|(_, (_, kind))| [CONTROL, USER_DEFINED].contains(kind))
-            .map(|(id, (content, kind))| {
-                json!({
-                    "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": *kind == CONTROL,
-                })
-            })
-            .collect();
-        let tokenizer = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
-            "pre_tokenizer": pre_tokenizer, "post_processor": around(vocab, before, after), "decoder": decoder, "model": model,
-        });
+        let is_bert = vocab.model == "bert";
+        let (bos, eos) = match is_bert {
+            true => (vocab.bos.or_else(|| vocab.named("[CLS]")), vocab.sep.or_else(|| vocab.named("[SEP]"))),
+            false if vocab.model == "t5" => (vocab.bos, vocab.eos.or_else(|| vocab.named("</s>"))),
+            false => (vocab.bos, vocab.eos),
+        };
+        let before = bos.filter(|_| vocab.add_bos.unwrap_or(add_bos));
+        let after = eos.filter(|_| vocab.add_eos.unwrap_or(add_eos));
+        tokenizer["post_processor"] = around(vocab, before, after, !is_bert);
+        if !is_bert {
+            tokenizer["added_tokens"] = added(vocab);
+        }
         let mut config = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false,
+            "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": is_bert,
             "add_bos_token": before.is_some(), "add_eos_token": after.is_some(),
         });
+        if is_bert {
+            config["model_input_names"] = json!(["input_ids", "token_type_ids", "attention_mask"]);
+        }
+        let [first, last] = if is_bert { ["cls_token", "sep_token"] } else { ["bos_token", "eos_token"] };
         let named =
-            [("bos_token", vocab.bos), ("eos_token", vocab.eos), ("unk_token", vocab.unk), ("pad_token", vocab.pad)];
+            [(first, bos), (last, eos), ("unk_token", vocab.unk), ("pad_token", vocab.pad), ("mask_token", vocab.mask)];
         for (key, id) in named {
-            if let Some(name) = name(id) {
-                config[key] = name.into();
+            if let Some(name) = id.and_then(|id| vocab.tokens.get(id as usize)) {
+                config[key] = (*name).into();
             }
         }
         Ok(TokenizerJson { tokenizer: tokenizer.to_string(), config: config.to_string() })
     }
 }
 
-/// What stands before and after a text.
-fn around(vocab: &Vocab, before: Option<u32>, after: Option<u32>) -> Value {
+/// The vocabulary without unused tokens at its end that have no names of their own.
+fn without_padding<'a>(vocab: &Vocab<'a>) -> Vocab<'a> {
+    let is_padding = |id: usize| vocab.token_types.get(id) == Some(&UNUSED) && vocab.tokens[id] == format!("[PAD{id}]");
+    let len = (0..vocab.tokens.len()).rev().find(|&id| !is_padding(id)).map_or(0, |last| last + 1);
+    let mut vocab = vocab.clone();
+    vocab.tokens.truncate(len);
+    vocab.scores.to_mut().truncate(len);
+    vocab.token_types.to_mut().truncate(len);
+    vocab
+}
+
+/// Control tokens, and those that are one token wherever they occur.
+fn added(vocab: &Vocab) -> Value {
+    let kinds = vocab.tokens.iter().zip(vocab.token_types.iter()).enumerate();
+    kinds
+        .filter(|(_, (_, kind))| [CONTROL, USER_DEFINED].contains(kind))
+        .map(|(id, (content, kind))| {
+            json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": *kind == CONTROL,
+            })
+        })
+        .collect()
+}
+
+/// A `tokenizer.json` of its parts.
+fn file(model: Value, [normalizer, pre_tokenizer, decoder]: [Value; 3]) -> Value {
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
+    })
+}
+
+/// What stands before and after a text, and, of two texts, perhaps also before the second.
+fn around(vocab: &Vocab, before: Option<u32>, after: Option<u32>, again: bool) -> Value {
     let text = |id: &str, kind: u8| json!({ "Sequence": { "id": id, "type_id": kind } });
     let token = |id: &u32, kind: u8| json!({ "SpecialToken": { "id": vocab.tokens[*id as usize], "type_id": kind } });
     let one = |name: &str, kind| {
@@ -74,7 +113,11 @@ fn around(vocab: &Vocab, before: Option<u32>, after: Option<u32>) -> Value {
             (name.to_owned(), json!({ "id": name, "ids": [id], "tokens": [name] }))
         })
         .collect();
-    let pair = [one("A", 0), one("B", 1)].concat();
+    let mut second = one("B", 1);
+    if before.is_some() && !again {
+        second.remove(0);
+    }
+    let pair = [one("A", 0), second].concat();
     json!({ "type": "TemplateProcessing", "single": one("A", 0), "pair": pair, "special_tokens": tokens })
 }
 
@@ -82,8 +125,8 @@ fn ids(vocab: &Vocab) -> Map<String, Value> {
     vocab.tokens.iter().enumerate().map(|(id, name)| ((*name).to_owned(), id.into())).collect()
 }
 
-/// The model, the three steps around it, and whether BOS stands before texts.
-fn byte_level(vocab: &Vocab) -> Result<(Value, [Value; 3], bool)> {
+/// A `tokenizer.json`, and whether BOS stands before texts and EOS after them where the file does not say it.
+fn byte_level(vocab: &Vocab) -> Result<(Value, bool, bool)> {
     let name = vocab.pre.unwrap_or("gpt-2");
     let pre = PRE_TOKENIZERS.iter().find(|pre| pre.names.contains(&name)).filter(|pre| !pre.metaspace);
     let pre = pre.ok_or_else(|| {
@@ -104,11 +147,11 @@ fn byte_level(vocab: &Vocab) -> Result<(Value, [Value; 3], bool)> {
         "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": false, "byte_fallback": false, "ignore_merges": pre.ignore_merges, "vocab": ids(vocab), "merges": merges,
     });
-    Ok((model, [Value::Null, pre_tokenizer, bytes(true)], pre.add_bos))
+    Ok((file(model, [Value::Null, pre_tokenizer, bytes(true)]), pre.add_bos, false))
 }
 
 /// SentencePiece merges the pair whose token has the highest score, for which `tokenizer.json` lists pairs in that order.
-fn sentencepiece(vocab: &Vocab) -> (Value, [Value; 3], bool) {
+fn sentencepiece(vocab: &Vocab) -> (Value, bool, bool) {
     let spelled = |id: &usize| vocab.token_types.get(*id).is_none_or(|kind| ![2, CONTROL, 6].contains(kind));
     let all: HashMap<&str, usize> = (0..vocab.tokens.len()).filter(spelled).map(|id| (vocab.tokens[id], id)).collect();
     let mut merges: Vec<(f32, &str, &str)> = Vec::new();
@@ -132,16 +175,55 @@ fn sentencepiece(vocab: &Vocab) -> (Value, [Value; 3], bool) {
         "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "vocab": ids(vocab), "merges": merges,
     });
     let spaces = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
-    let back = json!({ "type": "Replace", "pattern": { "String": SPACE }, "content": " " });
     let prefix = vocab.add_space_prefix.unwrap_or(true);
-    let (normalizers, mut decoders) = match prefix {
-        true => (vec![json!({ "type": "Prepend", "prepend": SPACE }), spaces], vec![back]),
-        false => (vec![spaces], vec![back]),
-    };
-    decoders.extend([json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })]);
+    let normalizers = if prefix { vec![prepend(), spaces] } else { vec![spaces] };
+    let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
+    (file(model, [normalizer, Value::Null, joined(prefix)]), true, false)
+}
+
+fn prepend() -> Value {
+    json!({ "type": "Prepend", "prepend": SPACE })
+}
+
+/// How SentencePiece makes a text of tokens, some of which may be bytes.
+fn joined(prefix: bool) -> Value {
+    let back = json!({ "type": "Replace", "pattern": { "String": SPACE }, "content": " " });
+    let mut decoders = vec![back, json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })];
     if prefix {
         decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
+    json!({ "type": "Sequence", "decoders": decoders })
+}
+
+/// Unigram of SentencePiece, in the steps in which transformers converts it.
+fn unigram(vocab: &Vocab) -> Result<(Value, bool, bool)> {
+    let types = vocab.check()?;
+    let unk = vocab.unk.or_else(|| types.iter().position(|kind| *kind == TokenType::Unknown).map(|id| id as u32));
+    let unk =
+        unk.ok_or_else(|| Error::vocabulary("tokenizer.ggml.unknown_token_id", "expected a token, found none"))?;
+    let Normalization { charsmap, remove_extra_whitespaces, prefix_once, .. } = &vocab.normalization;
+    let prefix = vocab.add_space_prefix.unwrap_or(false);
+    // Metaspace puts no space before one; where spaces are kept, SentencePiece does.
+    let (doubled, first) = (prefix && !remove_extra_whitespaces, if *prefix_once { "first" } else { "always" });
+    let scheme = if prefix && !doubled { first } else { "never" };
+    let mut normalizers = Vec::new();
+    if !charsmap.is_empty() {
+        normalizers.push(json!({ "type": "Precompiled", "precompiled_charsmap": STANDARD.encode(charsmap) }));
+    }
+    if *remove_extra_whitespaces {
+        normalizers.push(json!({ "type": "Strip", "strip_left": false, "strip_right": true }));
+        normalizers.push(json!({ "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": SPACE }));
+    }
+    normalizers.extend(doubled.then(prepend));
+    let crosses = |name: &&str| name.trim_start_matches(SPACE).contains(SPACE);
+    let split = !vocab.tokens.iter().any(crosses);
+    let metaspace =
+        |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split });
+    let has_bytes = types.contains(&TokenType::Byte);
+    let score = |id: usize| vocab.scores.get(id).copied().unwrap_or(0.0);
+    let scored: Vec<Value> = vocab.tokens.iter().enumerate().map(|(id, name)| json!([name, score(id)])).collect();
+    let model = json!({ "type": "Unigram", "unk_id": unk, "vocab": scored, "byte_fallback": has_bytes });
+    let decoder = if has_bytes { joined(prefix) } else { metaspace(if prefix { "always" } else { "never" }) };
     let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
-    (model, [normalizer, Value::Null, json!({ "type": "Sequence", "decoders": decoders })], true)
+    Ok((file(model, [normalizer, metaspace(scheme), decoder]), false, true))
 }
