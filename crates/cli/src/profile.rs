@@ -3,6 +3,7 @@
 use crate::output::{self, OutputFile};
 use crate::{table, units};
 use anyhow::Result;
+use clap::ValueEnum;
 use std::path::Path;
 use std::time::Duration;
 use trine_backend::profile::{Part, Phase, ProfileReport, Recorder, RecorderOptions, Time};
@@ -10,6 +11,16 @@ use trine_tensor::memory;
 
 /// Number of operations in the summary.
 const SLOWEST: usize = 15;
+
+/// What a trace has, each with those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProfileDepth {
+    Step,
+    Pass,
+    Layer,
+    Op,
+    Kernel,
+}
 
 /// A profile that is being recorded.
 pub struct Profiling {
@@ -19,10 +30,12 @@ pub struct Profiling {
 
 impl Profiling {
     /// Checks that the file can be written, and is not a file of the model.
-    pub fn new(path: &Path, model: &Path) -> Result<Profiling> {
+    pub fn new(path: &Path, depth: ProfileDepth, model: &Path) -> Result<Profiling> {
         output::check_kind(path, "displayTimeUnit")?;
         let file = OutputFile::new(path, model)?;
-        let recorder = Recorder::new(RecorderOptions { resident: memory::resident, ..RecorderOptions::default() });
+        let depth = depth as u8 + 1;
+        let options = RecorderOptions { depth, resident: memory::resident, ..RecorderOptions::default() };
+        let recorder = Recorder::new(options);
         Ok(Profiling { recorder, file })
     }
 

@@ -13,7 +13,9 @@ use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling, SeqId};
 use trine_tensor::format::by_name;
 
 fn device(recorder: &Recorder) -> Profile<Cpu> {
-    Profile::new(Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap(), recorder.clone())
+    let mut cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
+    recorder.timeline().iter().for_each(|timeline| cpu.watch(timeline));
+    Profile::new(cpu, recorder.clone())
 }
 
 /// A token, with the bits of what was likely in its place.
@@ -155,6 +157,28 @@ fn a_trace_that_is_cut_says_so_and_the_report_is_whole() {
     let (_, shallow, steps, _) = profile("llama", RecorderOptions { depth: 1, ..RecorderOptions::default() });
     let all = shallow["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X").count();
     assert_eq!(all, steps);
+}
+
+#[test]
+fn the_last_level_has_what_each_thread_does_of_the_operations() {
+    let (_, trace, ..) = profile("llama", RecorderOptions { depth: 5, ..RecorderOptions::default() });
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |category: &'static str| events.iter().filter(move |event| event["cat"] == category);
+    let time = |event: &Value| (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap());
+    for tid in [2, 3] {
+        let spans: Vec<&Value> = of("kernel").filter(|event| event["tid"] == tid).collect();
+        assert!(!spans.is_empty(), "{tid}");
+        for span in spans {
+            let (start, dur) = time(span);
+            let inside = of("operation").any(|operation| {
+                let (begin, long) = time(operation);
+                operation["name"] == span["name"] && begin <= start && start + dur <= begin + long + 1.0
+            });
+            assert!(inside && span["args"]["tasks"].as_u64() > Some(0), "{span}");
+        }
+    }
+    let (_, usual, ..) = profile("llama", RecorderOptions::default());
+    assert!(!usual.to_string().contains("kernel"));
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub use executor::attention::attention_bytes;
 pub use executor::attention_backward::attention_back_bytes;
 pub use executor::gemm::gemm_bytes;
 pub use executor::pool::Pool;
+pub use executor::timeline::{Timeline, WorkSpan};
 pub use experts::{ExpertGroups, Routes, Routing, ScoringFunction};
 pub use gemm::{Factors, Strided};
 pub use kv::{KvLayout, Span};

@@ -44,7 +44,13 @@ pub static DEVICES: &[Device] = &[Device {
     name: "cpu",
     about: "this machine's CPU; its variants are instruction sets",
     probe: || tables().map(|table| table.name).collect(),
-    load: |file, isa, options, model, progress| on(cpu(isa, options)?, file, options, model, progress),
+    load: |file, isa, options, model, progress| {
+        let mut cpu = cpu(isa, options)?;
+        if let Some(timeline) = options.profile.as_ref().and_then(Recorder::timeline) {
+            cpu.watch(timeline);
+        }
+        on(cpu, file, options, model, progress)
+    },
     plan: |file, spec, isa, options, work| on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work),
     encoder: |isa, options| cpu(isa, options),
     compare: |file, reference, isa, options, progress| {

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
-use trine_kernels::{ActivationLayout, CpuExecutor, Pool, Table};
+use trine_kernels::{ActivationLayout, CpuExecutor, Pool, Table, Timeline};
 use trine_tensor::memory::Arena;
 
 /// Whether to spend memory and load time for faster inference.
@@ -187,6 +187,11 @@ impl Cpu {
             nodes: nodes.into_iter().map(|node| node.id).collect(),
             options,
         })
+    }
+
+    /// Lets a timeline write down when each thread works.
+    pub fn watch(&mut self, timeline: &Timeline) {
+        self.executor.pool().watch(timeline);
     }
 
     pub fn options(&self) -> &CpuOptions {

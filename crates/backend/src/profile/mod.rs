@@ -4,8 +4,9 @@ mod record;
 mod report;
 mod trace;
 
-pub use record::{Recorder, RecorderOptions};
+pub use record::{Recorder, RecorderOptions, Span};
 pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
+pub use trine_kernels::{Timeline, WorkSpan};
 
 use crate::{
     ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf,

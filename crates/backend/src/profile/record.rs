@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use trine_kernels::Timeline;
 
 /// What a [`Recorder`] writes down.
 #[derive(Clone, Debug)]
 pub struct RecorderOptions {
     /// Maximum events of the trace; the trace says how many more were left out. An event takes about 70 bytes of memory, and 200 in a file.
     pub events: usize,
-    /// Levels of the trace: 1 has steps, 2 also passes and sampling, 3 layers, 4 operations.
+    /// Levels of the trace: 1 has steps, 2 also passes and sampling, 3 layers, 4 operations, 5 what each thread does of their kernels.
     pub depth: u8,
     /// Tells the memory that the process occupies, in bytes, where that is known.
     pub resident: fn() -> Option<u64>,
@@ -47,6 +48,7 @@ impl Default for RecorderOptions {
 pub struct Recorder {
     record: Arc<Mutex<Record>>,
     activations: Arc<ActivationMeter>,
+    timeline: Timeline,
 }
 
 /// Bytes in use.
@@ -137,6 +139,8 @@ struct Open {
 
 /// Levels of the trace above operations: step, pass, layer.
 const LEVELS: usize = 3;
+/// The level of kernels.
+const KERNELS: u8 = 4;
 
 #[derive(Default)]
 pub(super) struct Record {
@@ -166,7 +170,7 @@ pub(super) struct Record {
 impl Recorder {
     /// A recorder that is off.
     pub fn new(options: RecorderOptions) -> Recorder {
-        let recorder = Recorder::default();
+        let recorder = Recorder { timeline: Timeline::new(options.events), ..Recorder::default() };
         recorder.lock().options = options;
         recorder
     }
@@ -179,6 +183,11 @@ impl Recorder {
         self.activations.clone()
     }
 
+    /// Where a device's threads write down when they work, if the trace has this level.
+    pub fn timeline(&self) -> Option<&Timeline> {
+        (self.lock().options.depth > KERNELS).then_some(&self.timeline)
+    }
+
     /// Begins to count, as in a prefill; goes on when it did before.
     pub fn start(&self) {
         let now = Instant::now();
@@ -186,6 +195,7 @@ impl Recorder {
         record.origin.get_or_insert(now);
         (record.running, record.place, record.since, record.inside) = (true, Place::Outside, Some(now), Duration::ZERO);
         record.phase = Phase::Prefill;
+        self.timeline.set(record.options.depth > KERNELS);
     }
 
     /// Ends what [`Recorder::start`] began.
@@ -195,14 +205,30 @@ impl Recorder {
             record.close(0, Place::Outside);
             record.running = false;
         }
+        self.timeline.set(false);
+    }
+
+    /// Counts what happens until the span is dropped as an operation that is not the device's own.
+    ///
+    /// ```
+    /// use trine_backend::profile::{Part, Recorder};
+    ///
+    /// let recorder = Recorder::default();
+    /// recorder.start();
+    /// {
+    ///     let _span = recorder.span("read", Part::Tokenizer);
+    ///     std::fs::read("prompt.txt").ok();
+    /// }
+    /// assert_eq!(recorder.report().operations[0].name, "read");
+    /// ```
+    pub fn span(&self, name: &'static str, part: Part) -> Span<'_> {
+        Span { recorder: self, start: self.begin(), name, part }
     }
 
     /// Counts `body` as an operation that is not the device's own.
     pub fn time<T>(&self, name: &'static str, part: Part, body: impl FnOnce() -> T) -> T {
-        let start = self.begin();
-        let result = body();
-        self.end(start, OpWork::new(name, part, 0, 0));
-        result
+        let _span = self.span(name, part);
+        body()
     }
 
     /// The time at which an operation begins, if anybody wants to know.
@@ -299,9 +325,24 @@ impl Recorder {
     }
 }
 
+/// An operation that ends when this is dropped: [`Recorder::span`].
+#[must_use = "it ends when it is dropped"]
+pub struct Span<'a> {
+    recorder: &'a Recorder,
+    start: Option<Instant>,
+    name: &'static str,
+    part: Part,
+}
+
+impl Drop for Span<'_> {
+    fn drop(&mut self) {
+        self.recorder.end(self.start, OpWork::new(self.name, self.part, 0, 0));
+    }
+}
+
 impl Record {
     /// Time since the trace's zero.
-    fn at(&self, time: Instant) -> Duration {
+    pub fn at(&self, time: Instant) -> Duration {
         self.origin.map_or(Duration::ZERO, |origin| time.saturating_duration_since(origin))
     }
 

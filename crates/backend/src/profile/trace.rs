@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// The only process and the only thread: workers run inside the operations of the thread that called them.
+/// The only process, and the thread that calls the others.
 const PID: u32 = 1;
 const TID: u32 = 1;
 
@@ -55,6 +55,11 @@ struct Name<'a> {
 }
 
 #[derive(Serialize)]
+struct Tasks {
+    tasks: usize,
+}
+
+#[derive(Serialize)]
 struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<u64>,
@@ -69,8 +74,9 @@ fn entry<'a, A>(name: &'a str, ph: &'a str, at: Duration, args: A) -> TensorInfo
     TensorInfo { name, cat: "", ph, ts: micros(at), dur: None, pid: PID, tid: TID, args }
 }
 
-/// Names of the levels.
+/// Names of the levels that the engine's thread has.
 const CATEGORIES: [&str; 4] = ["step", "pass", "layer", "operation"];
+const OPERATIONS: u8 = 3;
 
 fn span<'a>(record: &'a Record, event: &'a TraceEvent) -> TensorInfo<'a, Args<'a>> {
     let tensor = event.tensor.map(|tensor| &record.tensors[tensor as usize]);
@@ -103,6 +109,21 @@ impl Recorder {
         write!(out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"events_left_out\":{left_out}}},\"traceEvents\":[")?;
         for (name, value) in [("process_name", "trine"), ("thread_name", "engine")] {
             line(out, &mut comma, &entry(name, "M", Duration::ZERO, Name { name: value }))?;
+        }
+        // The engine's own part of a loop is on a row of its own, too: its operations have more in them.
+        let operations: Vec<&TraceEvent> = record.events.iter().filter(|event| event.level == OPERATIONS).collect();
+        for (thread, spans) in self.timeline.spans().iter().enumerate() {
+            let (tid, name) = (TID + 1 + thread as u32, format!("kernels of thread {thread}"));
+            let named = entry("thread_name", "M", Duration::ZERO, Name { name: &name });
+            line(out, &mut comma, &TensorInfo { tid, ..named })?;
+            for span in spans {
+                let at = record.at(span.start);
+                let before = operations.partition_point(|event| event.start <= at);
+                let name = before.checked_sub(1).map_or("other", |i| operations[i].name);
+                let dur = Some(micros(span.end - span.start));
+                let args = Tasks { tasks: span.tasks };
+                line(out, &mut comma, &TensorInfo { tid, dur, cat: "kernel", ..entry(name, "X", at, args) })?;
+            }
         }
         for event in &record.events {
             line(out, &mut comma, &span(&record, event))?;

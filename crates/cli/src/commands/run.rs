@@ -3,7 +3,7 @@ use crate::chat::{Chat, ChatSetup};
 use crate::constraint::ConstraintArgs;
 use crate::exit::{self, Exit, UsageError};
 use crate::load::{self, EngineArgs, LoadArgs};
-use crate::profile::Profiling;
+use crate::profile::{ProfileDepth, Profiling};
 use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
@@ -76,6 +76,10 @@ pub struct Run {
     /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
+    /// Levels of the trace: step, pass, layer, op, or kernel, which has what each thread does
+    #[arg(long, value_name = "LEVEL", requires = "profile", default_value = "op", hide_short_help = true)]
+    #[arg(hide_possible_values = true)]
+    profile_depth: ProfileDepth,
     #[command(flatten)]
     template: TemplateArgs,
     #[command(flatten)]
@@ -166,7 +170,7 @@ impl Run {
         let _quiet = prompt.is_none().then(Quiet::new);
         let start = Instant::now();
         let (load, quiet) = (&self.load, self.quiet);
-        let profile = self.profile.as_ref().map(|path| Profiling::new(path, &model)).transpose()?;
+        let profile = self.profile.as_ref().map(|path| Profiling::new(path, self.profile_depth, &model)).transpose()?;
         let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
         let mut llm =
             load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.engine_args)?;

@@ -13,6 +13,7 @@ mod product;
 mod quantize;
 mod scratch;
 mod tiling;
+pub(crate) mod timeline;
 
 use crate::cache_line::CacheLine;
 use crate::table::Table;

@@ -5,13 +5,14 @@
 //! handed out by a counter, so that a delayed thread takes fewer; a worker that is late finds the loop closed and
 //! takes none. Which thread runs a task never changes a result.
 
+use super::timeline::{Lane, Timeline};
 use crate::cpus::{Bound, bind};
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ struct Shared {
     parked: Vec<AtomicBool>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// What writes down when each thread works, if anything does.
+    timeline: OnceLock<(Timeline, Vec<Lane>)>,
 }
 
 /// What threads write often, on cache lines of its own: CPUs fetch them in pairs.
@@ -98,6 +101,7 @@ impl Pool {
             parked: (0..extra).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
+            timeline: OnceLock::new(),
         });
         let caller = if cpus.is_empty() { None } else { Some(Bound::remember()?) };
         let mut pool = Pool { shared, workers: Vec::with_capacity(extra), _caller: caller };
@@ -115,6 +119,11 @@ impl Pool {
             bind(*cpu)?;
         }
         Ok(pool)
+    }
+
+    /// Lets a timeline write down when each thread works. The first that is given counts.
+    pub fn watch(&mut self, timeline: &Timeline) {
+        self.shared.timeline.get_or_init(|| (timeline.clone(), timeline.add(self.threads())));
     }
 
     /// Number of threads, the caller's included.
@@ -149,7 +158,10 @@ impl Pool {
     pub fn run(&mut self, tasks: usize, body: &Body) {
         let active = self.shared.active.load(Relaxed);
         if tasks <= 1 || active == 0 {
-            (0..tasks).for_each(|task| body(task, 0));
+            self.shared.watched(0, || {
+                (0..tasks).for_each(|task| body(task, 0));
+                tasks
+            });
             return;
         }
         let shared = &*self.shared;
@@ -180,8 +192,22 @@ impl Pool {
 }
 
 impl Shared {
-    /// Runs tasks until none is left. A panic ends the loop and is passed to the caller.
+    /// Runs a part of a loop, which returns how many tasks it took.
+    fn watched(&self, thread: usize, work: impl FnOnce() -> usize) {
+        match self.timeline.get() {
+            Some((timeline, lanes)) => timeline.record(&lanes[thread], work),
+            None => _ = work(),
+        }
+    }
+
+    /// Runs tasks until none is left.
     fn take_tasks(&self, thread: usize) {
+        self.watched(thread, || self.take_tasks_unwatched(thread));
+    }
+
+    /// Runs tasks until none is left; how many it took. A panic ends the loop and is passed to the caller.
+    fn take_tasks_unwatched(&self, thread: usize) -> usize {
+        let mut taken = 0;
         let done = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the caller of `run` is inside it, or this worker is inside an open loop: the body is alive.
             let body = unsafe { &*(*self.body.get()).expect("a loop has a body") };
@@ -191,6 +217,7 @@ impl Shared {
                 if task >= tasks {
                     return;
                 }
+                taken += 1;
                 body(task, thread);
             }
         }));
@@ -198,6 +225,7 @@ impl Shared {
             self.next.store(usize::MAX / 2, Relaxed);
             *self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(panic);
         }
+        taken
     }
 
     fn work(&self, worker: usize) {

@@ -5,7 +5,7 @@ mod synthetic;
 use crate::exit::{Exit, UsageError};
 use crate::load::MachineArgs;
 use crate::output::{self, OutputFile};
-use crate::profile::Profiling;
+use crate::profile::{ProfileDepth, Profiling};
 use crate::report::{ReportArgs, ReportFormat};
 use crate::{interrupt, measure, progress, report, table};
 use anyhow::{Context, Result};
@@ -104,6 +104,17 @@ pub struct Model {
     /// With --load, the trace has a row for each request: when it waited, when its prompt was read, when its answer came.
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     profile: Option<PathBuf>,
+    /// Levels of the trace: step, pass, layer, op, or kernel, which has what each thread does
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        requires = "profile",
+        default_value = "op",
+        hide_short_help = true,
+        conflicts_with = "load"
+    )]
+    #[arg(hide_possible_values = true)]
+    profile_depth: ProfileDepth,
     /// Answer many requests at once: clients=8,prompt=16-64,output=32,requests=32
     ///
     /// Each client sends a request of random tokens when its last is answered. rate=N sends N per second instead, at random times,
@@ -217,7 +228,8 @@ impl Model {
             let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
             return Err(UsageError { message, hint }.into());
         }
-        let profile = self.profile.as_deref().map(|file| Profiling::new(file, &path)).transpose()?;
+        let profile =
+            self.profile.as_deref().map(|file| Profiling::new(file, self.profile_depth, &path)).transpose()?;
         let save =
             |file| output::check_kind(file, "trine").map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
         let save = self.save_baseline.as_deref().map(save).transpose()?;
