@@ -136,7 +136,10 @@ fn answers_keep_to_their_response_format() {
             ask("xml", json!({"type": "xml"})),
             Some((message, "expected text, json_object or json_schema, found \"xml\"")),
         ),
-        (ask("more", json!({"type": "text", "strict": true})), Some((message, "found strict"))),
+        (
+            ask("more", json!({"type": "text", "strict": true})),
+            Some((message, "response_format.strict: there is no such field")),
+        ),
         (ask("string", json!("json")), Some((param, "response_format"))),
         (
             completion("ends", json!({"prompt": "x", "ignore_eos": true, "response_format": {"type": "json_object"}})),

@@ -13,6 +13,8 @@ use common::{run, trine};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Languages of code blocks that need no check.
 const UNCHECKED: [&str; 5] = ["console,no-run", "diff,no-check", "json", "text", "toml"];
@@ -127,25 +129,40 @@ fn the_summary_has_every_page() {
     assert_eq!(linked, pages.collect::<BTreeSet<_>>());
 }
 
-#[test]
-fn commands_run() {
+/// Runs the commands of a page in order; how many it has.
+fn run_commands(page: &Page) -> usize {
     let program = Path::new(env!("CARGO_BIN_EXE_trine")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
-    let mut commands = 0;
-    for page in pages() {
-        let folder = tempfile::tempdir().unwrap();
-        for command in page.blocks("console").flat_map(|block| &block.lines).filter_map(|line| line.strip_prefix("$ "))
-        {
-            let mut shell = Command::new("sh");
-            for (variable, _) in trine().get_envs() {
-                shell.env_remove(variable);
-            }
-            shell.args(["-c", command]).env("PATH", &path).current_dir(&folder);
-            let ran = run(&mut shell, "");
-            assert_eq!(ran.code, 0, "{}: {command}\n{}{}", page.path.display(), ran.out, ran.err);
-            commands += 1;
+    let folder = tempfile::tempdir().unwrap();
+    let lines = page.blocks("console").flat_map(|block| &block.lines);
+    let commands: Vec<&str> = lines.filter_map(|line| line.strip_prefix("$ ")).collect();
+    for command in &commands {
+        let mut shell = Command::new("sh");
+        for (variable, _) in trine().get_envs() {
+            shell.env_remove(variable);
         }
+        shell.args(["-c", command]).env("PATH", &path).current_dir(&folder);
+        let ran = run(&mut shell, "");
+        assert_eq!(ran.code, 0, "{}: {command}\n{}{}", page.path.display(), ran.out, ran.err);
     }
+    commands.len()
+}
+
+#[test]
+fn commands_run() {
+    let (pages, commands) = (Mutex::new(pages()), AtomicUsize::new(0));
+    let next = || pages.lock().unwrap().pop();
+    // Pages wait for nobody.
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            scope.spawn(|| {
+                while let Some(page) = next() {
+                    commands.fetch_add(run_commands(&page), Relaxed);
+                }
+            });
+        }
+    });
+    let commands = commands.into_inner();
     assert!(commands > 20, "the commands were not understood");
 }
 
