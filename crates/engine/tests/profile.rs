@@ -167,7 +167,8 @@ fn the_last_level_has_what_each_thread_does_of_the_operations() {
     let time = |event: &Value| (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap());
     for tid in [2, 3] {
         let spans: Vec<&Value> = of("kernel").filter(|event| event["tid"] == tid).collect();
-        assert!(!spans.is_empty(), "{tid}");
+        // Loops of so small a model are not worth another thread.
+        assert_eq!(spans.is_empty(), tid == 3);
         for span in spans {
             let (start, dur) = time(span);
             let inside = of("operation").any(|operation| {
@@ -177,6 +178,7 @@ fn the_last_level_has_what_each_thread_does_of_the_operations() {
             assert!(inside && span["args"]["tasks"].as_u64() > Some(0), "{span}");
         }
     }
+    assert!(events.iter().any(|event| event["args"]["name"] == "kernels of thread 1"));
     let (_, usual, ..) = profile("llama", RecorderOptions::default());
     assert!(!usual.to_string().contains("kernel"));
 }

@@ -4,7 +4,7 @@ mod record;
 mod report;
 mod trace;
 
-pub use record::{Recorder, RecorderOptions, Span};
+pub use record::{Guard, Recorder, RecorderOptions};
 pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
 pub use trine_kernels::{Timeline, WorkSpan};
 

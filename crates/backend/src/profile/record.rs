@@ -48,7 +48,7 @@ impl Default for RecorderOptions {
 pub struct Recorder {
     record: Arc<Mutex<Record>>,
     activations: Arc<ActivationMeter>,
-    timeline: Timeline,
+    pub(super) timeline: Timeline,
 }
 
 /// Bytes in use.
@@ -221,8 +221,8 @@ impl Recorder {
     /// }
     /// assert_eq!(recorder.report().operations[0].name, "read");
     /// ```
-    pub fn span(&self, name: &'static str, part: Part) -> Span<'_> {
-        Span { recorder: self, start: self.begin(), name, part }
+    pub fn span(&self, name: &'static str, part: Part) -> Guard<'_> {
+        Guard { recorder: self, start: self.begin(), name, part }
     }
 
     /// Counts `body` as an operation that is not the device's own.
@@ -327,14 +327,14 @@ impl Recorder {
 
 /// An operation that ends when this is dropped: [`Recorder::span`].
 #[must_use = "it ends when it is dropped"]
-pub struct Span<'a> {
+pub struct Guard<'a> {
     recorder: &'a Recorder,
     start: Option<Instant>,
     name: &'static str,
     part: Part,
 }
 
-impl Drop for Span<'_> {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.recorder.end(self.start, OpWork::new(self.name, self.part, 0, 0));
     }

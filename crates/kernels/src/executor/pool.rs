@@ -327,6 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn a_timeline_has_the_work_of_each_thread_while_it_is_on() {
+        let (mut pool, timeline) = (Pool::new(2).unwrap(), Timeline::new(100));
+        pool.watch(&timeline);
+        let run = |pool: &mut Pool| pool.run(8, &|_, _| std::thread::sleep(Duration::from_millis(5)));
+        run(&mut pool);
+        assert!(timeline.spans().iter().all(Vec::is_empty));
+        timeline.set(true);
+        run(&mut pool);
+        pool.run(1, &|_, _| {});
+        let spans = timeline.spans();
+        assert_eq!(spans.iter().flatten().map(|span| span.tasks).sum::<usize>(), 9);
+        assert!(spans.len() == 2 && spans.iter().all(|spans| !spans.is_empty()), "{spans:?}");
+        assert!(spans.iter().flatten().all(|span| span.start < span.end));
+        // No more than it keeps.
+        (0..200).for_each(|_| pool.run(1, &|_, _| {}));
+        assert_eq!(timeline.spans()[0].len(), 100);
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let mut pool = Pool::new(2).unwrap();
         let run = catch_unwind(AssertUnwindSafe(|| pool.run(100, &|task, _| assert!(task != 50))));
