@@ -18,7 +18,7 @@ use trine_lab::bench::TEXT;
 use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
-use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, plan, write, write_folder};
+use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder};
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
 use trine_tensor::format::{BF16, F16, F32, I8};
@@ -114,6 +114,9 @@ impl Conversion {
         let hf = HfModel::of(&model, format).map_err(Error::from)?;
         let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
         let count = units::plural(hf.tensors().len() as u64, "tensor");
+        if self.dry_run {
+            check_folder(&self.output)?;
+        }
         let mut out = std::io::stdout().lock();
         if self.dry_run && self.json {
             let tensor = |info: &TensorInfo| json!({ "name": info.name, "shape": info.shape, "to": info.format.name });
@@ -155,8 +158,8 @@ impl Conversion {
             return Err(UsageError { message, hint: "q8_0 is GGUF's format of 8-bit integers" }.into());
         }
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
-        if !self.dry_run && self.shard_size.is_none() {
-            output::check_new(&self.output, self.force, "--force replaces it")?;
+        if self.shard_size.is_none() {
+            self.check_new(std::slice::from_ref(&self.output))?;
         }
         let stop = interrupt::flag()?;
         let file = self.open()?;
@@ -168,6 +171,7 @@ impl Conversion {
         let mut plan = plan(&model, &recipe)?;
         effects::check(&recipe, &plan)?;
         plan.shard_size = self.shard_size.map(|size| size.as_u64());
+        plan.replace = self.force;
         plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         if let [first, ..] = plan.without_importance()[..] {
             let count = units::plural(plan.without_importance().len() as u64, "tensor");
@@ -181,16 +185,16 @@ impl Conversion {
             let names = names[..names.len().min(NAMED)].join(", ");
             note!("warning: the importance matrix has no entry for {names}{more}: all their columns count alike");
         }
-        if self.dry_run {
-            self.print_plan(&plan)?;
-            return Ok(Exit::Done);
-        }
         let infos: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
-        for path in gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))? {
-            output::check_new(&path, self.force, "--force replaces it")?;
-        }
+        let paths = gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))?;
+        self.check_new(&paths)?;
+        check_output(&file, &self.output)?;
         if !plan.ternarize {
             self.check_ternary(&model, &plan, &stop)?;
+        }
+        if self.dry_run {
+            self.print_plan(&plan, &paths)?;
+            return Ok(Exit::Done);
         }
         let bar = progress::bytes("writing", plan.bytes_before());
         let tokenizer = self.tokenizer.as_deref();
@@ -201,8 +205,17 @@ impl Conversion {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
+        // Another program may have written one meanwhile.
+        if written.is_err() {
+            self.check_new(&paths)?;
+        }
         self.print_report(&plan, &recipe, found.as_ref(), &written?)?;
         Ok(Exit::Done)
+    }
+
+    /// Refuses to replace files without `--force`.
+    fn check_new(&self, paths: &[PathBuf]) -> Result<(), UsageError> {
+        paths.iter().try_for_each(|path| output::check_new(path, self.force, "--force replaces it"))
     }
 
     /// Refuses to make a model ternary that is not, and says what that would do to it.
@@ -248,7 +261,7 @@ impl Conversion {
         Ok(predict(model, damage, &DeviceOptions::default(), &chunks, &options)?)
     }
 
-    fn print_plan(&self, plan: &Plan) -> Result<()> {
+    fn print_plan(&self, plan: &Plan, paths: &[PathBuf]) -> Result<()> {
         let mut out = std::io::stdout().lock();
         let (before, after) = (plan.bytes_before(), plan.bytes_after());
         if self.json {
@@ -259,7 +272,7 @@ impl Conversion {
                 })
             };
             let tensors: Vec<_> = plan.tensors.iter().map(tensor).collect();
-            writeln!(out, "{}", json!({ "tensors": tensors, "bytes_before": before, "bytes_after": after }))?;
+            writeln!(out, "{}", json!({ "files": paths, "tensors": tensors, "bytes_before": before, "bytes_after": after }))?;
             return Ok(());
         }
         let header = ["tensor", "shape", "from", "to", "bytes"].map(str::to_owned);
@@ -272,6 +285,9 @@ impl Conversion {
         writeln!(out, "{}", table::columns(&rows, 4))?;
         let count = units::plural(plan.tensors.len() as u64, "tensor");
         writeln!(out, "{count}, {} -> {}", units::bytes(before), units::bytes(after))?;
+        if paths.len() > 1 {
+            paths.iter().try_for_each(|path| writeln!(out, "{}", path.display()))?;
+        }
         Ok(())
     }
 

@@ -258,7 +258,7 @@ fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
         let paths = write(&model, &parts, &at("other-parts.gguf"), None, &mut |_| ControlFlow::Continue(())).unwrap();
         std::fs::copy(&paths[1], split.files()[1].clone()).unwrap();
         let error = File::open(&split.files()[0]).unwrap_err().to_string();
-        assert!(error.contains("one of the same model as the first"), "{error}");
+        assert!(error.contains("one of the same model and run as the first"), "{error}");
     }
 }
 

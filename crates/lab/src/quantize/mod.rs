@@ -10,12 +10,12 @@ mod rule;
 pub mod search;
 mod write;
 
-pub use folder::write_folder;
+pub use folder::{check_folder, write_folder};
 pub use mix::{MIXES, Mix};
 pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
 pub use rule::Rule;
 pub(crate) use write::rehearse;
-pub use write::write;
+pub use write::{check_output, write};
 
 use crate::receipt::Provenance;
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ pub fn quantize(
     format: &'static Format,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<QuantizeReport, Error> {
-    write::check_output(input, output)?;
+    check_output(input, output)?;
     if !format.stores_models() {
         return Err(Error::NotStorable { format: format.name });
     }

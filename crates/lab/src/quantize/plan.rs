@@ -90,6 +90,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// Bytes of tensors in a file at most; `None` for one file.
     pub shard_size: Option<u64>,
+    /// Whether old files are replaced, also those that appear while the new ones are written.
+    pub replace: bool,
     /// How much each column matters.
     pub imatrix: Option<Arc<Imatrix>>,
     /// What is lost of the input, and what the importance matrix says little about.
@@ -176,7 +178,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
     let imatrix = recipe.imatrix.clone();
-    Ok(Plan { metadata, tensors, shard_size: None, imatrix, warnings, ternarize: recipe.ternarize })
+    Ok(Plan { metadata, tensors, shard_size: None, replace: true, imatrix, warnings, ternarize: recipe.ternarize })
 }
 
 /// Layers in order, before them what is in none.
