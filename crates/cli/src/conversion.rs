@@ -18,7 +18,9 @@ use trine_lab::bench::TEXT;
 use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
-use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder};
+use trine_lab::quantize::{
+    Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder,
+};
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
 use trine_tensor::format::{BF16, F16, F32, I8};
@@ -272,7 +274,11 @@ impl Conversion {
                 })
             };
             let tensors: Vec<_> = plan.tensors.iter().map(tensor).collect();
-            writeln!(out, "{}", json!({ "files": paths, "tensors": tensors, "bytes_before": before, "bytes_after": after }))?;
+            writeln!(
+                out,
+                "{}",
+                json!({ "files": paths, "tensors": tensors, "bytes_before": before, "bytes_after": after })
+            )?;
             return Ok(());
         }
         let header = ["tensor", "shape", "from", "to", "bytes"].map(str::to_owned);

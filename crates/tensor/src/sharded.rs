@@ -6,7 +6,7 @@ use sha2::Digest;
 
 use crate::gguf::shard_header;
 use crate::receipt::{Receipt, SealedTensor, Sha256, Sign};
-use crate::{Metadata, Error, Result, TensorInfo, Writer};
+use crate::{Error, Metadata, Result, TensorInfo, Writer};
 
 /// Writes the tensors of a model to one file or several, one after another, as [`Writer`] does. All of them appear when
 /// [`ShardedWriter::finish`] is called.
