@@ -23,7 +23,7 @@ use trine_lab::quantize::{
 };
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
-use trine_tensor::format::{BF16, F16, F32, I8};
+use trine_tensor::format::{BF16, F16, F32, I8, Q1_0};
 use trine_tensor::{File, TensorInfo, gguf, llama2c};
 
 /// What is read and written.
@@ -191,9 +191,7 @@ impl Conversion {
         let paths = gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))?;
         self.check_new(&paths)?;
         check_output(&file, &self.output)?;
-        if !plan.ternarize {
-            self.check_ternary(&model, &plan, &stop)?;
-        }
+        self.check_damage(&model, &plan, &stop)?;
         if self.dry_run {
             self.print_plan(&plan, &paths)?;
             return Ok(Exit::Done);
@@ -220,9 +218,10 @@ impl Conversion {
         paths.iter().try_for_each(|path| output::check_new(path, self.force, "--force replaces it"))
     }
 
-    /// Refuses to make a model ternary that is not, and says what that would do to it.
-    fn check_ternary(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
-        if !plan.tensors.iter().any(PlannedTensor::becomes_ternary) {
+    /// Refuses to give a model a format of so few bits that it destroys the weights, and says what that would do to it. `--really` allows it,
+    /// and is refused where nothing is destroyed.
+    fn check_damage(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
+        if !plan.tensors.iter().any(PlannedTensor::may_be_destroyed) {
             return Ok(());
         }
         let bar = progress::bytes("checking", plan.bytes_before());
@@ -232,11 +231,24 @@ impl Conversion {
         });
         bar.finish_and_clear();
         let damage = damage?;
-        let Some(worst) = damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) else { return Ok(()) };
+        let worst = match damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
+            None if plan.ternarize => {
+                let message = effects::NOT_REALLY.to_owned();
+                return Err(UsageError { message, hint: effects::OMIT_REALLY }.into());
+            }
+            Some(worst) if !plan.ternarize => worst,
+            _ => return Ok(()),
+        };
         let mean = damage.iter().map(|damage| damage.cosine).sum::<f64>() / damage.len() as f64;
-        let count = plan.tensors.iter().filter(|tensor| tensor.becomes_ternary()).count();
+        let count = plan.tensors.iter().filter(|tensor| tensor.may_be_destroyed()).count();
+        let one_bit = worst.format == &Q1_0;
+        let (are_not, kind) = if one_bit {
+            ("have more than one bit", "weights of one bit")
+        } else {
+            ("are not ternary", "ternary weights")
+        };
         let mut message = format!(
-            "{}: {} of {count} matrices are not ternary: between them and the nearest ternary weights the cosine is {mean:.3}, at worst {:.3} ({})",
+            "{}: {} of {count} matrices {are_not}: between them and the nearest {kind} the cosine is {mean:.3}, at worst {:.3} ({})",
             self.input.display(),
             damage.len(),
             worst.cosine,
@@ -250,7 +262,12 @@ impl Conversion {
                 100.0 * after.top1,
             ));
         }
-        let hint = "train a ternary model, see trine train --help; or write this one with --really, to look at it";
+        let hint = match one_bit {
+            true => {
+                "choose a format of more bits, such as --format q4_0; or write this one with --really, to look at it"
+            }
+            false => "train a ternary model, see trine train --help; or write this one with --really, to look at it",
+        };
         Err(UsageError { message, hint }.into())
     }
 
@@ -336,11 +353,16 @@ impl Conversion {
         }
         let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
-            let block = recipe.target.map_or(1, |target| target.format().block);
+            let rows = match recipe.target {
+                Some(target) if recipe.rules.is_empty() => {
+                    format!("rows are not multiples of {} weights", target.format().block)
+                }
+                _ => "rows are not whole blocks of the format asked for".to_owned(),
+            };
             if let [first, rest @ ..] = &tensors[..] {
                 let count = units::plural(tensors.len() as u64, "tensor");
                 let more = if rest.is_empty() { "" } else { ", ..." };
-                note!("warning: {count} {what}: rows are not multiples of {block} weights ({first}{more})");
+                note!("warning: {count} {what}: {rows} ({first}{more})");
             }
         }
         Ok(())

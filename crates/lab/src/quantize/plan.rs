@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use trine_model::GgufModel;
-use trine_tensor::format::{F16, F32, IQ4_NL, Q4_0, Q5_0, Q5_1, Q8_0};
+use trine_tensor::format::{F16, F32, IQ4_NL, Q1_0, Q4_0, Q5_0, Q5_1, Q8_0};
 use trine_tensor::receipt::without_receipt;
 use trine_tensor::{FileFormat, Format, Metadata, TensorInfo};
 
@@ -277,6 +277,11 @@ impl PlannedTensor {
     /// Whether it is encoded in a format for which the importance of columns counts.
     pub fn uses_importance(&self) -> bool {
         matches!(self.choice, Choice::Rewritten | Choice::Replaced) && self.info.format.uses_importance()
+    }
+
+    /// Whether it gets a format of so few bits that weights which were not trained for it are destroyed: a ternary one, or one of one bit.
+    pub fn may_be_destroyed(&self) -> bool {
+        self.becomes_ternary() || self.info.format == &Q1_0 && self.from != &Q1_0
     }
 
     /// Whether it gets a ternary format, and may be more than that now.
