@@ -15,7 +15,8 @@ use trine_text::ChatFormat;
 const OF_THE_RUNNER: form::Fields = &[
     ("num_gpu", Form::Only(&["-1", "0"], "models run on the CPU")),
     ("main_gpu", Form::Only(&["0"], "models run on the CPU")),
-    ("num_thread", Form::Only(&["0"], "--threads of the server sets it")),
+    // It changes no answer: --threads of the server sets it.
+    ("num_thread", Form::Whole(0)),
     ("num_batch", Form::Whole(1)),
     // Nothing is shifted out of a context, of which some would be kept.
     ("num_keep", Form::Whole(-1)),
@@ -196,21 +197,25 @@ struct Ids {
 }
 
 impl Ids {
+    /// An id that no call has yet. Nine digits: Mistral's templates take no other length.
+    fn next(&mut self) -> Value {
+        self.calls += 1;
+        format!("{:09}", self.calls - 1).into()
+    }
+
     /// Gives a message the ids that it lacks: its calls new ones, and a result that of the first call of its name, or of any.
     fn add(&mut self, message: &mut Map<String, Value>) {
         if message.get("role") == Some(&json!("tool")) {
             let of_its_name = |(name, _): &(Value, Value)| message.get("tool_name") == Some(name);
             let at = self.open.iter().position(of_its_name).unwrap_or_default();
-            if let Some((_, id)) = self.open.remove(at) {
-                message.entry("tool_call_id").or_insert(id);
-            }
+            let id = self.open.remove(at).map_or_else(|| self.next(), |(_, id)| id);
+            message.entry("tool_call_id").or_insert(id);
         }
         for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(call) = call.as_object_mut() else { continue };
-            // Nine digits: Mistral's templates take no other length.
-            let id = call.entry("id").or_insert_with(|| format!("{:09}", self.calls).into()).clone();
+            let id = call.get("id").cloned().unwrap_or_else(|| self.next());
+            call.insert("id".to_owned(), id.clone());
             let name = call.get("function").map_or(Value::Null, |function| function["name"].clone());
-            self.calls += 1;
             self.open.push_back((name, id));
         }
     }
@@ -220,6 +225,11 @@ impl Ids {
 fn message_of(mut message: Value, place: &str, ids: &mut Ids) -> Result<Value, Problem> {
     let Some(fields) = message.as_object_mut() else { return Ok(message) };
     ids.add(fields);
+    // A message without content is one with an empty text.
+    let content = fields.entry("content").or_insert(Value::Null);
+    if content.is_null() {
+        *content = "".into();
+    }
     let none = [Value::Null, json!([])];
     if fields.remove("images").is_some_and(|images| !none.contains(&images)) {
         return Err(Problem::field(&format!("{place}.images"), "the model reads text alone"));

@@ -213,10 +213,10 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
         (json!({"include": ["everything"]}), "include: expected a list of message.output_text.logprobs,"),
         (json!({"include": "reasoning.encrypted_content"}), "include: expected a list, found a string"),
         (
-            json!({"stream_options": {"include_obfuscation": true}}),
-            "stream_options: include_obfuscation: expected false, found true",
+            json!({"stream_options": {"include_obfuscation": 1}}),
+            "stream_options.include_obfuscation: expected true or false, found 1",
         ),
-        (json!({"stream_options": {"include_usage": true}}), "stream_options: include_usage: there is no such field"),
+        (json!({"stream_options": {"include_usage": true}}), "stream_options.include_usage: there is no such field"),
         (format(json!({"type": "text", "x": 1})), "text.format.x: there is no such field; expected type"),
         (
             format(json!({"type": "json_object", "schema": {}})),
@@ -267,7 +267,9 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
     // What clients send, and what answers have.
     let text = json!({"type": "output_text", "text": "x", "annotations": [], "logprobs": []});
     for body in [
-        json!({"tool_choice": "auto", "stream": true, "stream_options": {"include_obfuscation": false}}),
+        json!({"tool_choice": "auto", "stream": true, "stream_options": {"include_obfuscation": true}}),
+        json!({"max_tool_calls": 5, "truncation": "auto"}),
+        item(json!({"type": "function_call", "call_id": "1", "name": "x", "arguments": "{}", "parsed_arguments": {}})),
         json!({"reasoning": {"effort": "low", "summary": "auto", "context": null}, "include": ["reasoning.encrypted_content"]}),
         item(
             json!({"type": "reasoning", "id": "1", "summary": [], "content": [{"type": "reasoning_text", "text": "x"}], "status": "completed"}),
@@ -417,6 +419,7 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
     let own = |more: Value| json!({"tools": [with(&json!({"name": "x", "input_schema": {}}), &more)]});
     let message_of = |role: &str, part: Value| json!({"messages": [{"role": role, "content": [part]}]});
     let user = |part: Value| message_of("user", part);
+    let one = |message: Value| json!({"messages": [message]});
     let items = |role: &str, part: Value| json!({"input": [{"role": role, "content": [part]}]});
     let refusal = json!({"type": "refusal", "refusal": "No."});
     let cases: &[(&(Read, Value), Value, &str)] = &[
@@ -463,6 +466,27 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
             "messages[0].content[0]: image_url: the model reads text alone",
         ),
         (chat, message_of("assistant", refusal.clone()), ""),
+        (chat, user(json!({"type": "text", "text": 5})), "messages[0].content[0].text: expected a string, found 5"),
+        (chat, one(json!({"role": "user"})), "messages[0].content: expected a string or a list of parts, found null"),
+        (chat, one(json!({"role": "user", "content": "a", "name": 3})), "messages[0].name: expected a string, found 3"),
+        (
+            chat,
+            one(json!({"role": "assistant", "content": "a", "reasoning_content": 3})),
+            "messages[0].reasoning_content: expected a string, found 3",
+        ),
+        (chat, one(json!({"role": "tool", "content": "a"})), "messages[0].tool_call_id: expected the id of a call"),
+        (
+            chat,
+            one(json!({"role": "tool", "content": "a", "tool_call_id": 3})),
+            "messages[0].tool_call_id: expected a string, found 3",
+        ),
+        (ollama, json!({"messages": [{"role": "user"}, {"role": "tool", "content": "a", "tool_name": "x"}]}), ""),
+        (
+            chat,
+            json!({"tools": [{"type": "function", "function": {"name": "x"}, "cache_control": {"type": "ephemeral"}}]}),
+            "",
+        ),
+        (anthropic, json!({"tools": [{"name": "x"}]}), "tools[0].input_schema: expected a JSON Schema"),
         (chat, user(refusal.clone()), "messages[0].content[0]: expected a part of type \"text\""),
         (
             chat,
@@ -564,6 +588,45 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
 }
 
 #[test]
+fn what_clients_send_back_of_an_answer_changes_nothing() {
+    // A template that writes all of a call.
+    let served = served(CALLS.replace("c.function | tojson", "c | tojson").as_str());
+    let body = |more: &Value, of_call: &Value, of_function: &Value| {
+        let function = with(&json!({"name": "now", "arguments": "{}"}), of_function);
+        let call = with(&json!({"id": "1", "type": "function", "function": function}), of_call);
+        json!({"messages": [
+            {"role": "user", "content": "Hi"},
+            with(&json!({"role": "assistant", "content": "x", "tool_calls": [call]}), more),
+            {"role": "tool", "tool_call_id": "1", "content": "noon"},
+        ]})
+    };
+    let none = json!({});
+    let prompt = |body: &Value| {
+        let (ask, _) = openai::chat(fields(body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+        served.tokenizer.decode(&ask.prompts[0])
+    };
+    let plain = prompt(&body(&none, &none, &none));
+    let message = json!({
+        "refusal": null, "annotations": [], "audio": null, "function_call": null, "id": "a", "parsed": {"a": 1},
+        "provider_specific_fields": {"refusal": null}, "reasoning_details": [], "cache_control": {"type": "ephemeral"},
+        "thinking_blocks": [{"type": "thinking", "thinking": "Hm", "signature": ""}],
+    });
+    let call = json!({"index": 0, "extra_content": {"google": {}}, "provider_specific_fields": {}});
+    let function = json!({"index": 0, "parsed_arguments": {}, "provider_specific_fields": null});
+    assert_eq!(prompt(&body(&message, &call, &function)), plain);
+    assert!(plain.contains("now") && !plain.contains("index"), "{plain}");
+}
+
+#[test]
+fn anthropics_clients_go_on_without_threads() {
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "thread": {"type": "create"}});
+    let problem = anthropic::messages(fields(&body), &plain(), "1").err().unwrap();
+    let error = &anthropic::problem(&problem)["error"];
+    let details = json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]});
+    assert_eq!((&error["type"], &error["details"]), (&"invalid_request_error".into(), &details), "{error}");
+}
+
+#[test]
 fn what_says_who_asks_has_its_types() {
     let served = plain();
     let [chat, response, anthropic, ollama] = &with_calls();
@@ -571,9 +634,12 @@ fn what_says_who_asks_has_its_types() {
     let of_openai = [chat, response, &completion];
     let good = json!({
         "user": "ann", "store": true, "service_tier": "auto", "safety_identifier": "a", "prompt_cache_key": "b",
-        "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "30m", "mode": "implicit"}, "metadata": {"a": "b"},
+        "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "30m", "mode": "explicit"}, "metadata": {"a": "b"},
     });
+    let long_name = format!("metadata.{}: expected a name of at most 64 characters", "x".repeat(65));
+    let many: Value = (0..17).map(|i| (i.to_string(), json!("x"))).collect();
     for (read, body) in of_openai {
+        let many = many.clone();
         assert_eq!(message(read(fields(&with(body, &good)), &served, "1")), "", "{body}");
         for (name, value, expected) in [
             ("user", json!(5), "user: expected a string, found 5"),
@@ -581,8 +647,12 @@ fn what_says_who_asks_has_its_types() {
             ("service_tier", json!("best"), "service_tier: expected one of auto, default,"),
             ("safety_identifier", json!({}), "safety_identifier: expected a string, found an object"),
             ("prompt_cache_retention", json!("1h"), "prompt_cache_retention: expected one of in_memory,"),
-            ("prompt_cache_options", json!({"mode": "explicit"}), "prompt_cache_options.mode: expected \"implicit\""),
+            ("prompt_cache_options", json!({"mode": "none"}), "prompt_cache_options.mode: expected one of implicit,"),
             ("metadata", json!({"a": 5}), "metadata.a: expected a string, found 5"),
+            ("metadata", json!({"a": null}), "metadata.a: expected a string, found null"),
+            ("metadata", json!({"a": "x".repeat(513)}), "metadata.a: expected at most 512 characters"),
+            ("metadata", json!({"x".repeat(65): "a"}), &long_name),
+            ("metadata", many, "metadata: expected at most 16 entries, found 17"),
             ("moderation", json!({"model": "x"}), "moderation: no model here moderates"),
             ("context_management", json!([{"type": "compaction"}]), "context_management: a prompt is never cut"),
         ] {
@@ -607,14 +677,55 @@ fn what_says_who_asks_has_its_types() {
         (anthropic, json!({"metadata": {"user_id": 5}}), "metadata.user_id: expected a string, found 5"),
         (anthropic, json!({"service_tier": "flex"}), "service_tier: expected one of auto, standard_only"),
         (anthropic, json!({"container": "x"}), "container: no code runs here"),
+        (
+            anthropic,
+            json!({
+                "speed": "standard", "diagnostics": {}, "user_profile_id": "a", "workspace_id": "b", "billing_policy": {},
+                "compaction": {}, "fallbacks": [], "cache_control": {"type": "ephemeral", "ttl": "1h"},
+            }),
+            "",
+        ),
+        (anthropic, json!({"speed": "fast"}), "speed: expected \"standard\", found \"fast\": there is one speed"),
+        (anthropic, json!({"compaction": {"x": 1}}), "compaction: expected {}, found {\"x\":1}: a prompt is never cut"),
+        (anthropic, json!({"fallbacks": ["x"]}), "fallbacks: expected [], found [\"x\"]: no other model answers"),
+        (anthropic, json!({"cache_control": {"type": "x"}}), "cache_control.type: expected one of ephemeral"),
+        (anthropic, json!({"stop_sequences": "x"}), "stop_sequences: expected a list, found a string"),
+        (anthropic, json!({"thinking": {"type": "enabled", "budget_tokens": 2048}}), ""),
+        (
+            anthropic,
+            json!({"thinking": {"type": "enabled", "budget_tokens": "x"}}),
+            "thinking.budget_tokens: expected a whole number of at least 0, found a string",
+        ),
+        (anthropic, json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: expected a number of tokens"),
+        (chat, json!({"stream": true, "stream_options": {"zz": 1}}), "stream_options.zz: there is no such field"),
+        (chat, json!({"logit_bias": {"x": 1}}), "logit_bias: `x` is no token id"),
+        (chat, json!({"structured_outputs": {"choice": []}}), "structured_outputs: choice: expected a list of strings"),
+        (chat, json!({"guided_json": 5}), "guided_json: json: expected a JSON Schema, found 5"),
+        (chat, json!({"guided_choice": ["a", "b"]}), ""),
+        (chat, json!({"reasoning": {"effort": "low"}, "enable_thinking": false, "usage": {"include": true}}), ""),
+        (chat, json!({"reasoning": {"efort": "low"}}), "reasoning.efort: there is no such field"),
+        (chat, json!({"usage": {"x": true}}), "usage.x: there is no such field"),
+        (
+            chat,
+            json!({
+                "use_beam_search": false, "n_probs": 0, "id_slot": -1, "lora": [], "length_penalty": 1.0,
+                "spaces_between_special_tokens": true, "reasoning_format": "auto", "include_reasoning": true, "request_id": "x",
+            }),
+            "",
+        ),
+        (
+            chat,
+            json!({"use_beam_search": true}),
+            "use_beam_search: expected false, found true: there is no beam search",
+        ),
         (ollama, option("num_predict", json!(16.0)), ""),
         (ollama, option("num_gpu", json!(99)), "options.num_gpu: expected -1 or 0, found 99: models run on the CPU"),
         (ollama, option("num_gpu", json!(0)), ""),
         (ollama, option("main_gpu", json!(1)), "options.main_gpu: expected 0, found 1: models run on the CPU"),
         (
             ollama,
-            option("num_thread", json!(4)),
-            "options.num_thread: expected 0, found 4: --threads of the server sets it",
+            option("num_thread", json!(-1)),
+            "options.num_thread: expected a whole number of at least 0, found -1",
         ),
         (
             ollama,

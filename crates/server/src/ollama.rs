@@ -97,7 +97,9 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
             fields.boolean("truncate")?;
             fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
             let wrong = || Problem::field("input", "expected a string or a list of strings");
-            let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
+            let inputs = prompts(fields.take("input").unwrap_or_default())
+                .filter(|inputs| !inputs.is_empty())
+                .ok_or_else(wrong)?;
             fields.finish()?;
             Ok(inputs)
         });

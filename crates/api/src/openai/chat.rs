@@ -24,6 +24,7 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
     super::common(&mut fields)?;
     fields.refuse(REFUSED)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
+    thinking(&mut fields)?;
     let stream = fields.get("stream") == Some(&json!(true));
     let options = StreamOptions::take(&mut fields, stream)?;
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
@@ -46,6 +47,21 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
         total,
     };
     Ok((ask, Box::new(writer)))
+}
+
+/// Other servers' fields that say how the model thinks.
+fn thinking(fields: &mut Fields) -> Result<(), Problem> {
+    if let Some(thinks) = fields.boolean("enable_thinking")? {
+        fields.put_new("chat_template_kwargs", json!({"enable_thinking": thinks}), "enable_thinking")?;
+    }
+    let Some(reasoning) = fields.object("reasoning")? else { return Ok(()) };
+    let mut reasoning = Fields::from(reasoning);
+    let effort = reasoning.take("effort");
+    reasoning.finish().map_err(|problem| problem.within("reasoning"))?;
+    match effort {
+        Some(effort) => fields.put_new("reasoning_effort", effort, "reasoning.effort"),
+        None => Ok(()),
+    }
 }
 
 /// How an answer goes.

@@ -9,7 +9,13 @@ use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 
 /// Fields beside those of all APIs that say who asks, and change no answer.
-const OF_THE_CALLER: form::Fields = &[("client_metadata", Form::Map)];
+const OF_THE_CALLER: form::Fields = &[
+    ("client_metadata", Form::Map),
+    // Those of built-in tools, of which there are none.
+    ("max_tool_calls", Form::Whole(1)),
+    // A prompt that is too long is refused.
+    ("truncation", Form::Word(&["auto", "disabled"])),
+];
 
 /// The object `text`.
 const TEXT: Form = Form::Object(&[("format", Form::Any), ("verbosity", Form::Any)]);
@@ -43,7 +49,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("previous_response_id", "nothing is stored: send the whole conversation as input"),
     ("conversation", "nothing is stored: send the whole conversation as input"),
     ("prompt", "there are no stored prompts"),
-    ("max_tool_calls", "there are no built-in tools"),
 ];
 
 /// Reads a body of `/v1/responses`. The answer gets the id, with a prefix.
@@ -57,7 +62,6 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     fields.refuse(REFUSED)?;
     chat::refuse_foreign(&fields, &["top_logprobs", "tools", "tool_choice", "parallel_tool_calls"])?;
     fields.only("background", &json!(false), "answers come at once")?;
-    fields.only("truncation", &json!("disabled"), "a prompt is never cut")?;
     finish_stream_options(fields.object("stream_options")?.unwrap_or_default().into())?;
     include(&mut fields)?;
     let mut chat = Input::default();
