@@ -18,8 +18,8 @@ fn a_protocol_takes_no_field_of_another() {
     let protocols: &[(Read, Value, &[&str])] = &[
         (anthropic::messages, json!({"messages": messages, "max_tokens": 5}), &["messages", "max_tokens", "tools"]),
         (responses::response, json!({"input": "Hi", "max_output_tokens": 5}), &["tools", "top_logprobs", "prompt"]),
-        (ollama::chat, json!({"messages": messages}), &["messages", "tools"]),
-        (ollama::generate, json!({"prompt": "Hi"}), &["prompt"]),
+        (ollama::chat, json!({"messages": messages}), &["messages", "tools", "logprobs", "top_logprobs"]),
+        (ollama::generate, json!({"prompt": "Hi"}), &["prompt", "logprobs", "top_logprobs"]),
     ];
     let foreign = [
         ("messages", messages.clone()),
@@ -64,8 +64,7 @@ fn a_protocol_takes_no_field_of_another() {
 #[test]
 fn what_ollamas_clients_send_passes() {
     let served = plain();
-    let none =
-        json!({"logprobs": false, "top_logprobs": 0, "truncate": true, "shift": false, "options": {"num_ctx": 64}});
+    let none = json!({"logprobs": false, "top_logprobs": 0, "truncate": true, "shift": false, "options": {"num_ctx": 1 << 21, "num_predict": 0, "num_thread": 4}});
     let messages = json!([{"role": "user", "content": "Hi", "images": null, "thinking": null}]);
     let chat = with(&json!({"messages": messages}), &none);
     assert_eq!(message(ollama::chat(fields(&chat), &served, "1")), "");
@@ -73,10 +72,10 @@ fn what_ollamas_clients_send_passes() {
         json!({"prompt": "Hi", "template": "", "system": "", "suffix": "", "images": null, "context": [], "raw": true});
     assert_eq!(message(ollama::generate(fields(&with(&more, &none)), &served, "1")), "");
     for (more, expected) in [
-        (json!({"logprobs": true}), "logprobs: expected false"),
+        (json!({"logprobs": 1}), "logprobs: expected true or false"),
+        (json!({"top_logprobs": 2}), "top_logprobs: expected logprobs: true beside it"),
         (json!({"truncate": 1}), "truncate: expected true or false"),
-        (json!({"options": {"num_ctx": -1}}), "options: num_ctx: expected 1 to 1048576"),
-        (json!({"options": {"num_ctx": 1 << 21}}), "options: num_ctx: expected 1 to 1048576"),
+        (json!({"options": {"num_ctx": 0}}), "options.num_ctx: expected a whole number of at least 1, found 0"),
     ] {
         let refused = message(ollama::chat(fields(&with(&chat, &more)), &served, "1"));
         assert!(refused.starts_with(expected), "{refused:?}");
@@ -330,7 +329,7 @@ fn numbers_below_zero_mean_what_they_mean_to_others() {
     let predicted = |most: Value| {
         ollama::generate(fields(&json!({"prompt": "Hi", "options": {"num_predict": most}})), &served, "1")
     };
-    for (most, meant) in [(json!(-1), None), (json!(-2), None), (json!(7), Some(7))] {
+    for (most, meant) in [(json!(-1), None), (json!(0), None), (json!(-2), None), (json!(7), Some(7))] {
         assert_eq!(predicted(most).map(|(ask, _)| ask.sampling.max_tokens), Ok(meant));
     }
     let expected = "num_predict: expected a number of tokens, -1 for no limit, or -2 to fill the context, found -9";
@@ -486,6 +485,21 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
             json!({"tools": [{"type": "function", "function": {"name": "x"}, "cache_control": {"type": "ephemeral"}}]}),
             "",
         ),
+        (
+            anthropic,
+            user(json!({"type": "document", "source": {"type": "base64", "data": "x"}})),
+            "messages[0].content[0].source: base64: the model reads text alone",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "document", "source": {"type": "text", "data": "x"}, "citations": {"enabled": true}})),
+            "messages[0].content[0].citations.enabled: expected false, found true: answers cite nothing",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "search_result", "content": [{"type": "image"}]})),
+            "messages[0].content[0].content[0]: image: the model reads text alone",
+        ),
         (anthropic, json!({"tools": [{"name": "x"}]}), "tools[0].input_schema: expected a JSON Schema"),
         (chat, user(refusal.clone()), "messages[0].content[0]: expected a part of type \"text\""),
         (
@@ -615,6 +629,62 @@ fn what_clients_send_back_of_an_answer_changes_nothing() {
     let function = json!({"index": 0, "parsed_arguments": {}, "provider_specific_fields": null});
     assert_eq!(prompt(&body(&message, &call, &function)), plain);
     assert!(plain.contains("now") && !plain.contains("index"), "{plain}");
+}
+
+#[test]
+fn functions_are_called_as_before_there_were_tools() {
+    let served = served(CALLS);
+    let function = json!({"name": "now", "parameters": {"type": "object"}});
+    let body = json!({"functions": [function], "function_call": {"name": "now"}, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": null, "function_call": {"name": "now", "arguments": "{}"}},
+        {"role": "function", "name": "now", "content": "noon"},
+    ]});
+    let read = |body: &Value| openai::chat(fields(body), &served, "1");
+    let (ask, mut writer) = read(&body).unwrap_or_else(|problem| panic!("{problem:?}"));
+    let prompt = served.tokenizer.decode(&ask.prompts[0]);
+    assert!(prompt.contains(r#"<tool_call>{"name": "now", "arguments": {}}</tool_call>noon"#), "{prompt}");
+    let Some((_, Constraint::Chat(form))) = ask.constraint else { panic!("no form") };
+    assert_eq!((form.tool_choice, form.parallel_tool_calls), (ToolChoice::Named("now".to_owned()), false));
+    let text = r#"<tool_call>{"name": "now", "arguments": {"zone": "UTC"}}</tool_call>"#.to_owned();
+    let whole = writer.whole(vec![Choice { text, finish_reason: FinishReason::EndToken, ..Choice::new(0) }]);
+    let (choice, call) = (&whole["choices"][0], &whole["choices"][0]["message"]["function_call"]);
+    assert_eq!((&choice["finish_reason"], &call["name"]), (&"function_call".into(), &"now".into()), "{whole}");
+    assert_eq!(call["arguments"].as_str().unwrap().replace(' ', ""), r#"{"zone":"UTC"}"#);
+    assert!(choice["message"].get("tool_calls").is_none(), "{whole}");
+    for (more, expected) in [
+        (json!({"functions": null}), "function_call: expected functions beside it"),
+        (json!({"tools": []}), "tools: functions says the same"),
+        (
+            json!({"function_call": "any"}),
+            "function_call: expected \"auto\", \"none\" or {\"name\":\"...\"}, found \"any\"",
+        ),
+    ] {
+        assert_eq!(message(read(&with(&body, &more))), expected);
+    }
+}
+
+#[test]
+fn what_is_text_in_a_message_becomes_its_text() {
+    let served = plain();
+    let content = json!([
+        {"type": "document", "title": "Tale", "context": "Old", "source": {"type": "text", "media_type": "text/plain", "data": "Once"}},
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "upon"}]}},
+        {"type": "search_result", "source": "x", "title": "Found", "content": [{"type": "text", "text": "a time"}]},
+    ]);
+    let body = json!({"messages": [{"role": "user", "content": content}], "max_tokens": 5});
+    let (ask, _) = anthropic::messages(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+    let prompt = served.tokenizer.decode(&ask.prompts[0]);
+    assert!(prompt.ends_with("Tale\nOld\nOnce\nupon\nFound\na time"), "{prompt:?}");
+}
+
+#[test]
+fn the_tokens_of_an_input_are_counted() {
+    let served = plain();
+    let (ask, _) = responses::response(fields(&json!({"input": "Hi there"})), &served, "1").unwrap();
+    let counted = responses::input_tokens(fields(&json!({"input": "Hi there"})), &served);
+    let expected = json!({"object": "response.input_tokens", "input_tokens": ask.prompts[0].len()});
+    assert_eq!(counted, Ok(expected));
 }
 
 #[test]

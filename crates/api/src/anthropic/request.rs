@@ -60,6 +60,12 @@ const MESSAGE: Form = Form::Object(&[("role", Form::Any), ("content", Form::Any)
 
 const TYPE: (&str, Form) = ("type", Form::Text);
 
+const CITATIONS: (&str, Form) =
+    ("citations", Form::Object(&[("enabled", Form::Only(&["false"], "answers cite nothing"))]));
+
+/// A source of a document that is text.
+const SOURCE: Form = Form::Object(&[TYPE, ("media_type", Form::Text), ("data", Form::Text), ("content", Form::Any)]);
+
 /// What blocks of each type say.
 const BLOCKS: &[(&str, Form)] = &[
     ("text", Form::Object(&[TYPE, ("text", Form::Text), ("citations", Form::ListOf(&Form::Any)), CACHE_CONTROL])),
@@ -83,6 +89,28 @@ const BLOCKS: &[(&str, Form)] = &[
             ("tool_use_id", Form::Text),
             ("content", Form::Any),
             ("is_error", Form::Flag),
+            CACHE_CONTROL,
+        ]),
+    ),
+    (
+        "document",
+        Form::Object(&[
+            TYPE,
+            ("source", Form::Map),
+            ("title", Form::Text),
+            ("context", Form::Text),
+            CITATIONS,
+            CACHE_CONTROL,
+        ]),
+    ),
+    (
+        "search_result",
+        Form::Object(&[
+            TYPE,
+            ("source", Form::Text),
+            ("title", Form::Text),
+            ("content", Form::Any),
+            CITATIONS,
             CACHE_CONTROL,
         ]),
     ),
@@ -246,15 +274,39 @@ fn text(content: Value, place: &str) -> Result<String, Problem> {
     }
 }
 
-/// The text of a block of text.
+/// The text of a block of text, or of one that has texts.
 fn block(block: &Value, place: &str) -> Result<String, Problem> {
+    check_block(block, place)?;
     match (block["type"].as_str(), block["text"].as_str()) {
-        (Some("text"), Some(text)) => check_block(block, place).map(|()| text.to_owned()),
+        (Some("text"), Some(text)) => Ok(text.to_owned()),
+        (Some("document"), _) => titled(block, document(&block["source"], &format!("{place}.source"))?),
+        (Some("search_result"), _) => titled(block, text(block["content"].clone(), &format!("{place}.content"))?),
         (Some(kind), None) if kind != "text" => {
             Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
         }
         _ => Err(Problem::field(place, format_args!("expected text, found {}", shown(block)))),
     }
+}
+
+/// The text of a document's source.
+fn document(source: &Value, place: &str) -> Result<String, Problem> {
+    match (source["type"].as_str(), &source["data"]) {
+        (Some("text"), Value::String(data)) => SOURCE.check(source, place).map(|()| data.clone()),
+        (Some("content"), _) => {
+            SOURCE.check(source, place)?;
+            text(source["content"].clone(), &format!("{place}.content"))
+        }
+        (Some(kind), _) if kind != "text" => {
+            Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
+        }
+        _ => Err(Problem::field(place, format_args!("expected a source with its text, found {}", shown(source)))),
+    }
+}
+
+/// A text with what its block says of it, each in a line before it.
+fn titled(block: &Value, text: String) -> Result<String, Problem> {
+    let before = ["title", "context"].into_iter().filter_map(|name| block[name].as_str());
+    Ok(before.chain([&*text]).collect::<Vec<_>>().join("\n"))
 }
 
 /// Adds a message: results of tools are messages of their own in OpenAI's words.
@@ -280,7 +332,7 @@ fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(),
         let place = format!("{place}[{i}]");
         check_block(block, &place)?;
         match block["type"].as_str() {
-            Some("text") => texts.push(self::block(block, &place)?),
+            Some("text" | "document" | "search_result") => texts.push(self::block(block, &place)?),
             Some("thinking") => thoughts.push_str(block["thinking"].as_str().unwrap_or_default()),
             Some("redacted_thinking") => {}
             Some("tool_use") => {

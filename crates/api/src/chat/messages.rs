@@ -168,6 +168,55 @@ fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Res
     Ok(Value::String(texts.join("\n")))
 }
 
+/// Messages of the system as the beginnings of those of the user that follow them, as llama-server writes them for such a template.
+pub fn fold_system(messages: Vec<Message>) -> Vec<Message> {
+    let (mut folded, mut system) = (Vec::with_capacity(messages.len()), Vec::new());
+    for mut message in messages {
+        if message.role == "system" {
+            system.push(message.content);
+            continue;
+        }
+        if message.role == "user" {
+            system.push(message.content);
+            message.content = system.drain(..).reduce(joined).unwrap_or_default();
+        }
+        folded.push(message);
+    }
+    if let Some(content) = system.into_iter().reduce(joined) {
+        folded.push(Message { role: "user".to_owned(), content, rest: Map::new() });
+    }
+    folded
+}
+
+/// Two contents as one.
+fn joined(first: Value, second: Value) -> Value {
+    match (first, second) {
+        (Value::Array(first), Value::Array(second)) => first.into_iter().chain(second).collect(),
+        (first, second) => [first, second].iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n").into(),
+    }
+}
+
+/// Gives calls and their results ids of nine letters and digits in place of others, and the same one for the same.
+pub fn shorten_ids(messages: &mut [Message]) {
+    let mut others: Vec<String> = Vec::new();
+    let mut shorten = |id: &mut Value| {
+        let Some(other) = id.as_str() else { return };
+        if other.len() == 9 && other.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return;
+        }
+        let at = others.iter().position(|known| known == other).unwrap_or_else(|| {
+            others.push(other.to_owned());
+            others.len() - 1
+        });
+        *id = format!("call{at:05}").into();
+    };
+    for message in messages {
+        let calls = message.rest.get_mut("tool_calls").and_then(Value::as_array_mut);
+        calls.into_iter().flatten().filter_map(|call| call.get_mut("id")).for_each(&mut shorten);
+        message.rest.get_mut("tool_call_id").into_iter().for_each(&mut shorten);
+    }
+}
+
 /// Arguments are a text in OpenAI's API, and an object in templates. Those of a call that was cut remain a text.
 fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
     let Value::Array(calls) = calls else { return Err(Problem::field(place, "expected a list of calls")) };

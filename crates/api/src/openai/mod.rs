@@ -3,6 +3,7 @@
 mod chat;
 mod completion;
 mod embedding;
+mod functions;
 mod head;
 pub(crate) mod logprobs;
 

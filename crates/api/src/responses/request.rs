@@ -1,7 +1,7 @@
 use super::answer::{Echo, ResponseWriter};
 use super::input::Input;
 use super::tools::{choice, repeated, tools};
-use crate::chat;
+use crate::chat::{self, Turn};
 use crate::fields::shown;
 use crate::form::{self, Form};
 use crate::openai::{self, Shared, finish_stream_options};
@@ -55,7 +55,22 @@ const REFUSED: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// With the field that is wrong or not known.
-pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+pub fn response(fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    let (ask, turn, echo) = read(fields, served)?;
+    Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
+}
+
+/// Answers `/v1/responses/input_tokens`.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn input_tokens(fields: Fields, served: &Shared) -> Result<Value, Problem> {
+    let (ask, ..) = read(fields, served)?;
+    Ok(json!({"object": "response.input_tokens", "input_tokens": ask.prompts[0].len()}))
+}
+
+/// Reads a body, and what its response repeats of it.
+fn read(mut fields: Fields, served: &Shared) -> Result<(Ask, Turn, Echo), Problem> {
     let mut echo = Echo { caller: caller(&fields), ..Echo::default() };
     openai::common(&mut fields)?;
     fields.pass(OF_THE_CALLER)?;
@@ -103,7 +118,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     }
     let (ask, turn) = chat::read_one(fields, served).map_err(|problem| problem.placed(&places))?;
     (echo.temperature, echo.top_p) = (ask.sampling.temperature, ask.sampling.top_p);
-    Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
+    Ok((ask, turn, echo))
 }
 
 /// Takes `include`, of which log probabilities are what `top_logprobs` asks for, too.
