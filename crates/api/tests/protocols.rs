@@ -679,6 +679,24 @@ fn what_is_text_in_a_message_becomes_its_text() {
 }
 
 #[test]
+fn thoughts_are_told_or_not_at_all() {
+    // A template with thoughts.
+    let served = served("{% for m in messages %}{{ m.content }}{% endfor %}<think>\n{# </think> #}");
+    for (display, told) in [("summarized", "Hm"), ("omitted", "")] {
+        let thinking = json!({"type": "adaptive", "display": display});
+        let body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "thinking": thinking});
+        let (_, mut writer) =
+            anthropic::messages(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+        let text = "Hm</think>Yes".to_owned();
+        let whole = writer.whole(vec![Choice { text, finish_reason: FinishReason::EndToken, ..Choice::new(0) }]);
+        let content = &whole["content"];
+        assert_eq!((&content[0]["thinking"], &content[1]["text"]), (&told.into(), &"Yes".into()), "{whole}");
+    }
+    let body = json!({"messages": [], "max_tokens": 5, "thinking": {"type": "adaptive", "display": "updates"}});
+    assert!(message(anthropic::messages(fields(&body), &served, "1")).starts_with("thinking.display: expected"));
+}
+
+#[test]
 fn the_tokens_of_an_input_are_counted() {
     let served = plain();
     let (ask, _) = responses::response(fields(&json!({"input": "Hi there"})), &served, "1").unwrap();

@@ -48,7 +48,7 @@ const TOOL_CHOICE: Form = Form::Object(&[
 const THINKING: Form = Form::Object(&[
     ("type", Form::Word(&["enabled", "adaptive", "disabled"])),
     ("budget_tokens", Form::Any),
-    ("display", Form::Only(&["\"summarized\""], "thoughts are given as they are")),
+    ("display", Form::Only(&["\"summarized\"", "\"omitted\""], "thoughts are given as they are, or not at all")),
 ]);
 
 const OUTPUT: Form = Form::Object(&[
@@ -132,11 +132,13 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     if fields.get("max_tokens").is_none_or(|most| most.as_u64().is_none_or(|most| most == 0)) {
         return Err(Problem::field("max_tokens", "expected a number of tokens, at least 1"));
     }
+    let omits_thoughts = fields.get("thinking").is_some_and(|thinking| thinking["display"] == "omitted");
     let chat = translate(&mut fields, served)?;
     let (ask, turn) = chat::read_one(chat, served)?;
     let (model, prompt) = (served.name.clone(), ask.prompts[0].len());
     let stops = ask.sampling.stop.clone();
-    Ok((ask, Box::new(MessageWriter::new(format!("msg_{id}"), model, prompt, stops, turn))))
+    let writer = MessageWriter::new(format!("msg_{id}"), model, prompt, stops, turn);
+    Ok((ask, Box::new(if omits_thoughts { writer.without_thoughts() } else { writer })))
 }
 
 /// Answers `/v1/messages/count_tokens`.
