@@ -18,10 +18,12 @@ use trine_lab::bench::TEXT;
 use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
-use trine_lab::quantize::{Error, Plan, PlannedTensor, Recipe, Target, plan, write, write_folder};
+use trine_lab::quantize::{
+    Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder,
+};
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
-use trine_tensor::format::{BF16, F16, F32, I8};
+use trine_tensor::format::{BF16, F16, F32, I8, Q1_0};
 use trine_tensor::{File, TensorInfo, gguf, llama2c};
 
 /// What is read and written.
@@ -114,6 +116,9 @@ impl Conversion {
         let hf = HfModel::of(&model, format).map_err(Error::from)?;
         let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
         let count = units::plural(hf.tensors().len() as u64, "tensor");
+        if self.dry_run {
+            check_folder(&self.output)?;
+        }
         let mut out = std::io::stdout().lock();
         if self.dry_run && self.json {
             let tensor = |info: &TensorInfo| json!({ "name": info.name, "shape": info.shape, "to": info.format.name });
@@ -155,8 +160,8 @@ impl Conversion {
             return Err(UsageError { message, hint: "q8_0 is GGUF's format of 8-bit integers" }.into());
         }
         let sign = self.sign.as_deref().map(SigningKey::read).transpose()?;
-        if !self.dry_run && self.shard_size.is_none() {
-            output::check_new(&self.output, self.force, "--force replaces it")?;
+        if self.shard_size.is_none() {
+            self.check_new(std::slice::from_ref(&self.output))?;
         }
         let stop = interrupt::flag()?;
         let file = self.open()?;
@@ -168,6 +173,7 @@ impl Conversion {
         let mut plan = plan(&model, &recipe)?;
         effects::check(&recipe, &plan)?;
         plan.shard_size = self.shard_size.map(|size| size.as_u64());
+        plan.replace = self.force;
         plan.warnings.iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
         if let [first, ..] = plan.without_importance()[..] {
             let count = units::plural(plan.without_importance().len() as u64, "tensor");
@@ -181,16 +187,14 @@ impl Conversion {
             let names = names[..names.len().min(NAMED)].join(", ");
             note!("warning: the importance matrix has no entry for {names}{more}: all their columns count alike");
         }
-        if self.dry_run {
-            self.print_plan(&plan)?;
-            return Ok(Exit::Done);
-        }
         let infos: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
-        for path in gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))? {
-            output::check_new(&path, self.force, "--force replaces it")?;
-        }
-        if !plan.ternarize {
-            self.check_ternary(&model, &plan, &stop)?;
+        let paths = gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))?;
+        self.check_new(&paths)?;
+        check_output(&file, &self.output)?;
+        self.check_damage(&model, &plan, &stop)?;
+        if self.dry_run {
+            self.print_plan(&plan, &paths)?;
+            return Ok(Exit::Done);
         }
         let bar = progress::bytes("writing", plan.bytes_before());
         let tokenizer = self.tokenizer.as_deref();
@@ -201,13 +205,23 @@ impl Conversion {
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
+        // Another program may have written one meanwhile.
+        if written.is_err() {
+            self.check_new(&paths)?;
+        }
         self.print_report(&plan, &recipe, found.as_ref(), &written?)?;
         Ok(Exit::Done)
     }
 
-    /// Refuses to make a model ternary that is not, and says what that would do to it.
-    fn check_ternary(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
-        if !plan.tensors.iter().any(PlannedTensor::becomes_ternary) {
+    /// Refuses to replace files without `--force`.
+    fn check_new(&self, paths: &[PathBuf]) -> Result<(), UsageError> {
+        paths.iter().try_for_each(|path| output::check_new(path, self.force, "--force replaces it"))
+    }
+
+    /// Refuses to give a model a format of so few bits that it destroys the weights, and says what that would do to it. `--really` allows it,
+    /// and is refused where nothing is destroyed.
+    fn check_damage(&self, model: &GgufModel, plan: &Plan, stop: &AtomicBool) -> Result<()> {
+        if !plan.tensors.iter().any(PlannedTensor::may_be_destroyed) {
             return Ok(());
         }
         let bar = progress::bytes("checking", plan.bytes_before());
@@ -217,11 +231,24 @@ impl Conversion {
         });
         bar.finish_and_clear();
         let damage = damage?;
-        let Some(worst) = damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) else { return Ok(()) };
+        let worst = match damage.iter().min_by(|a, b| a.cosine.total_cmp(&b.cosine)) {
+            None if plan.ternarize => {
+                let message = effects::NOT_REALLY.to_owned();
+                return Err(UsageError { message, hint: effects::OMIT_REALLY }.into());
+            }
+            Some(worst) if !plan.ternarize => worst,
+            _ => return Ok(()),
+        };
         let mean = damage.iter().map(|damage| damage.cosine).sum::<f64>() / damage.len() as f64;
-        let count = plan.tensors.iter().filter(|tensor| tensor.becomes_ternary()).count();
+        let count = plan.tensors.iter().filter(|tensor| tensor.may_be_destroyed()).count();
+        let one_bit = worst.format == &Q1_0;
+        let (are_not, kind) = if one_bit {
+            ("have more than one bit", "weights of one bit")
+        } else {
+            ("are not ternary", "ternary weights")
+        };
         let mut message = format!(
-            "{}: {} of {count} matrices are not ternary: between them and the nearest ternary weights the cosine is {mean:.3}, at worst {:.3} ({})",
+            "{}: {} of {count} matrices {are_not}: between them and the nearest {kind} the cosine is {mean:.3}, at worst {:.3} ({})",
             self.input.display(),
             damage.len(),
             worst.cosine,
@@ -235,7 +262,12 @@ impl Conversion {
                 100.0 * after.top1,
             ));
         }
-        let hint = "train a ternary model, see trine train --help; or write this one with --really, to look at it";
+        let hint = match one_bit {
+            true => {
+                "choose a format of more bits, such as --format q4_0; or write this one with --really, to look at it"
+            }
+            false => "train a ternary model, see trine train --help; or write this one with --really, to look at it",
+        };
         Err(UsageError { message, hint }.into())
     }
 
@@ -248,7 +280,7 @@ impl Conversion {
         Ok(predict(model, damage, &DeviceOptions::default(), &chunks, &options)?)
     }
 
-    fn print_plan(&self, plan: &Plan) -> Result<()> {
+    fn print_plan(&self, plan: &Plan, paths: &[PathBuf]) -> Result<()> {
         let mut out = std::io::stdout().lock();
         let (before, after) = (plan.bytes_before(), plan.bytes_after());
         if self.json {
@@ -259,7 +291,11 @@ impl Conversion {
                 })
             };
             let tensors: Vec<_> = plan.tensors.iter().map(tensor).collect();
-            writeln!(out, "{}", json!({ "tensors": tensors, "bytes_before": before, "bytes_after": after }))?;
+            writeln!(
+                out,
+                "{}",
+                json!({ "files": paths, "tensors": tensors, "bytes_before": before, "bytes_after": after })
+            )?;
             return Ok(());
         }
         let header = ["tensor", "shape", "from", "to", "bytes"].map(str::to_owned);
@@ -272,6 +308,9 @@ impl Conversion {
         writeln!(out, "{}", table::columns(&rows, 4))?;
         let count = units::plural(plan.tensors.len() as u64, "tensor");
         writeln!(out, "{count}, {} -> {}", units::bytes(before), units::bytes(after))?;
+        if paths.len() > 1 {
+            paths.iter().try_for_each(|path| writeln!(out, "{}", path.display()))?;
+        }
         Ok(())
     }
 
@@ -314,11 +353,16 @@ impl Conversion {
         }
         let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
         for (tensors, what) in exceptions {
-            let block = recipe.target.map_or(1, |target| target.format().block);
+            let rows = match recipe.target {
+                Some(target) if recipe.rules.is_empty() => {
+                    format!("rows are not multiples of {} weights", target.format().block)
+                }
+                _ => "rows are not whole blocks of the format asked for".to_owned(),
+            };
             if let [first, rest @ ..] = &tensors[..] {
                 let count = units::plural(tensors.len() as u64, "tensor");
                 let more = if rest.is_empty() { "" } else { ", ..." };
-                note!("warning: {count} {what}: rows are not multiples of {block} weights ({first}{more})");
+                note!("warning: {count} {what}: {rows} ({first}{more})");
             }
         }
         Ok(())

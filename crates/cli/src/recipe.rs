@@ -38,7 +38,7 @@ pub struct RecipeArgs {
     /// Importance matrix, from `trine imatrix` or llama-imatrix: columns with large inputs are kept best
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
-    /// Make a model ternary that is not, for a ternary format: it will be useless until it is trained
+    /// Make a model ternary that is not, or of one bit, for such a format: it will be useless until it is trained
     #[arg(long)]
     really: bool,
     /// Weights of a block, for formats that have a choice: q2_0, of 64 or 128

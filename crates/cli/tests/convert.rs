@@ -104,7 +104,9 @@ fn pictures_replace_no_model_and_keys_make_no_file_unreadable() {
 fn parts_of_a_model_are_merged_again() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
+    let plan = done(&["split", &llama(), &at("part.gguf"), "--shard-size", "40KB", "--dry-run", "--json"]).json();
     let split = done(&["split", &llama(), &at("part.gguf"), "--shard-size", "40KB", "--json"]).json();
+    assert_eq!(plan["files"], split["files"]);
     let files = split["files"].as_array().unwrap();
     assert!(files.len() > 2 && files[0].as_str().unwrap().contains("part-00001-of-0000"), "{files:?}");
     let one = done(&["split", &llama(), &at("whole-1.5"), "--json"]).json();
@@ -124,7 +126,8 @@ fn options_that_would_change_nothing_are_refused() {
     std::fs::write(&text, "The miller counted pear trees. ".repeat(60)).unwrap();
     std::fs::write(at("choice.jsonl"), r#"{"query": "a", "choices": ["b", "c"], "gold": 0}"#).unwrap();
     done(&["imatrix", trine::EMBEDDED, &text, "-o", &imatrix, "--chunks", "1", "--context", "32"]);
-    let (llama, stories) = (llama(), trine::EMBEDDED);
+    let (llama, stories, text_gguf) = (llama(), trine::EMBEDDED, at("there.gguf"));
+    std::fs::write(&text_gguf, "There already.").unwrap();
     let (quantize, stories) = (["quantize", &llama, &out], ["quantize", stories, &out]);
     let eval = ["eval", "perplexity", &llama, &text];
     for (command, options, expected) in [
@@ -133,6 +136,15 @@ fn options_that_would_change_nothing_are_refused() {
         (&quantize, &["-f", "q8_0", "--tensor", "ffn=f16", "--tensor", "ffn_up=q4_0"], "ffn_up=q4_0: all matrices"),
         (&quantize, &["-f", "q8_0", "--layout", "tl2"], "--layout tl2"),
         (&quantize, &["-f", "q8_0", "--shard-size", "0"], "above 0"),
+        (&quantize, &["-f", "q8_0", "--layers", "0-99=f16"], "--layers 0-99=f16: the model has"),
+        (&quantize, &["-f", "q8_0", "--tensor", ".*=f16"], "--format: all matrices have a format"),
+        (&stories, &["-f", "i2_s", "--really"], "--really: no matrix that is not ternary"),
+        (&stories, &["-f", "i2_s", "--embedding-type", "q1_0", "--dry-run"], "have more than one bit"),
+        (&stories, &["-f", "i2_s", "--embedding-type", "i2_s", "--dry-run"], "are not ternary"),
+        (&["quantize", &llama, &text_gguf], &["-f", "q8_0", "--dry-run"], "--force replaces it"),
+        (&["compare", &llama, &llama, &text], &["--force"], "--force: no picture"),
+        (&["compare", &llama, &llama, &text], &["--png", "a.svg"], "--png: expected another name"),
+        (&["doctor", &llama], &["--compare-devices", "cpu,cpu"], "found cpu twice"),
         (&stories, &["-f", "q4_0", "--output-type", "f16", "--embedding-type", "f16"], "--output-type"),
         (&stories, &["-f", "q8_0", "--imatrix", &imatrix], "--imatrix"),
         (&stories, &["--target-bpw", "4", "--pure"], "--pure"),
@@ -207,6 +219,24 @@ fn two_at_once_leave_the_whole_file_of_one() {
         assert!(formats.iter().any(|format| std::fs::read(at(&format!("{format}.gguf"))).unwrap() == found));
     }
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
+    // Without --force, one of several makes the file, or all shards.
+    for (round, shards) in [None, Some("200KB")].into_iter().cycle().take(4).enumerate() {
+        let new = at(&format!("new{round}.gguf"));
+        let start = |format| {
+            let mut args = vec!["quantize", trine::EMBEDDED, &new, "-f", format];
+            args.extend(shards.iter().flat_map(|size| ["--shard-size", size]));
+            trine().args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let ran = ["q8_0", "q8_0", "q8_0"].map(start).map(|child| child.wait_with_output().unwrap());
+        assert_eq!(ran.iter().filter(|output| output.status.success()).count(), 1, "{ran:?}");
+        for output in ran.iter().filter(|output| !output.status.success()) {
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(2) && message.contains("--force replaces it"), "{message}");
+        }
+        let found = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let first = found.filter(|path| path.to_string_lossy().contains(&format!("new{round}"))).min().unwrap();
+        done(&["diff", first.to_str().unwrap(), &at("q8_0.gguf")]);
+    }
 }
 
 #[test]

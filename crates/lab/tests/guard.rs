@@ -1,5 +1,6 @@
 //! What is not ternary is not made ternary unless somebody insists, and mixtures for a size keep what matters.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::CacheType;
@@ -8,7 +9,7 @@ use trine_lab::quantize::guard::{damage, predict, ternarized};
 use trine_lab::quantize::search::{Costs, Measurement};
 use trine_lab::quantize::{Error, Recipe, Target, plan, quantize_on_load, write};
 use trine_model::{DeviceOptions, EMBEDDED, GgufModel, Language, open_file};
-use trine_tensor::format::{F32, I2_S, Q4_0, Q8_0, TQ2_0};
+use trine_tensor::format::{F32, I2_S, IQ4_NL, Q1_0, Q4_0, Q8_0, TQ2_0, by_name};
 use trine_tensor::{File, View};
 
 const OPTIONS: DivergenceOptions = DivergenceOptions { batch: 64, threads: 2, cache_type: CacheType::F32 };
@@ -99,16 +100,55 @@ fn mixtures_for_a_size_are_no_larger_and_better_than_one_format() {
             ControlFlow::Continue(())
         })
         .unwrap();
-    // Rows of 32 have one candidate: blocks of 256 do not fit.
-    assert!(count > 10 && costs.costs.iter().all(|cost| cost.format == "Q8_0"), "{costs:?}");
+    // Blocks of 256 do not fit rows of 32.
+    let formats: BTreeSet<&str> = costs.costs.iter().map(|cost| cost.format.as_str()).collect();
+    assert_eq!(formats.into_iter().collect::<Vec<_>>(), ["IQ4_NL", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]);
+    assert!(count > 10, "{costs:?}");
     measurement.measure(&mut costs, &mut |_, _| panic!("all is known")).unwrap();
     let whole = |target| {
         let recipe = Recipe { target: Some(Target::Format(target)), ..Recipe::default() };
         plan(&model, &recipe).unwrap().bytes_after()
     };
-    let found = measurement.choose(&costs, whole(&Q8_0)).unwrap();
-    assert!(found.formats.values().all(|format| *format == &Q8_0) && found.measured_kl > 0.0, "{found:?}");
-    assert!(matches!(measurement.choose(&costs, whole(&Q4_0)), Err(Error::TooSmall { .. })));
+    let [large, small] = [&Q8_0, &Q4_0].map(|format| measurement.choose(&costs, whole(format)).unwrap());
+    assert!(large.measured_kl > 0.0 && large.predicted_kl < small.predicted_kl, "{large:?} {small:?}");
+    assert!(small.formats.values().all(|format| [&Q4_0, &IQ4_NL].contains(format)), "{small:?}");
+    assert!(matches!(measurement.choose(&costs, whole(&Q4_0) - 1), Err(Error::TooSmall { .. })));
     let stopped = measurement.measure(&mut Costs::default(), &mut |_, _| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Cancelled)));
+}
+
+/// Matrices that are ternary get no format that holds them worse in more bits.
+#[test]
+fn mixtures_of_a_ternary_model_stay_ternary() {
+    let file = open_file(EMBEDDED, &Default::default()).unwrap();
+    let model = GgufModel::open(&file, None).unwrap();
+    let tokenizer = Language::of(&file).unwrap().tokenizer;
+    let chunks = Chunks::new(&tokenizer, trine_lab::bench::TEXT, 16, 1).unwrap();
+    let (device, recipe) = (DeviceOptions::default(), Recipe::default());
+    let measurement =
+        Measurement { model: &model, device: &device, chunks: &chunks, options: OPTIONS, recipe: &recipe };
+    let mut costs = Costs::default();
+    measurement.measure(&mut costs, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let ternary = costs.costs.iter().filter(|cost| cost.group.contains("layers"));
+    for cost in ternary {
+        assert!(by_name(&cost.format).unwrap().ternary && cost.kl < 1e-3, "{cost:?}");
+    }
+    let [_, most] = measurement.sizes().unwrap();
+    let found = measurement.choose(&costs, most).unwrap();
+    let of_layers = found.formats.iter().filter(|(name, _)| name.starts_with("blk."));
+    assert!(of_layers.count() > 10 && found.measured_kl < 0.1, "{found:?}");
+}
+
+#[test]
+fn one_bit_is_guarded_like_ternary_formats() {
+    let file = open_file(EMBEDDED, &Default::default()).unwrap();
+    let model = GgufModel::open(&file, None).unwrap();
+    let recipe = Recipe { target: Some(Target::Format(&Q1_0)), ..Recipe::default() };
+    let planned = plan(&model, &recipe).unwrap();
+    let found = damage(&model, &planned, &mut go_on).unwrap();
+    let count = planned.tensors.iter().filter(|tensor| tensor.info.format == &Q1_0).count();
+    assert!(count > 0 && found.len() == count, "{found:?}");
+    // Those of a Gaussian have the cosine of sqrt(2 / pi), those of ternary weights about the same.
+    assert!(found.iter().all(|damage| (0.6..0.95).contains(&damage.cosine)), "{found:?}");
+    assert!(matches!(quantize_on_load(&file, &recipe), Err(Error::Dense { format: "Q1_0", .. })));
 }

@@ -40,7 +40,7 @@ impl<'a> GgufModel<'a> {
     /// When it is no model that can be run, or GGUF cannot represent it.
     pub fn open(file: &'a File, tokenizer: Option<&Path>) -> Result<GgufModel<'a>> {
         let spec = Spec::of(file)?;
-        let requests = requests(file, &spec)?;
+        let (requests, left_out) = requests(file, &spec)?;
         let folder = file.format() == FileFormat::Safetensors;
         let (mut metadata, rotations) = as_gguf(file, &spec).map_err(|error| error.at(file.path()))?;
         let mut warnings = Vec::new();
@@ -69,6 +69,10 @@ impl<'a> GgufModel<'a> {
         let mut tensors: Vec<TensorInfo> = views.iter().map(View::info).collect();
         let mut sources: Vec<Source> = views.into_iter().map(Source::View).collect();
         if folder {
+            if let [first, ..] = &left_out[..] {
+                let more = if left_out.len() > 1 { format!(" and {} more", left_out.len() - 1) } else { String::new() };
+                warnings.push(format!("{first}{more}: left out, as neither texts nor embeddings depend on them"));
+            }
             if let Some(name) = name_of(file.path()) {
                 metadata.insert("general.name", name);
             }
@@ -167,14 +171,15 @@ impl<'a> GgufModel<'a> {
     }
 }
 
-/// What the model reads of a file, without reading it.
-fn requests(file: &File, spec: &Spec) -> Result<Vec<Request>> {
+/// What the model reads of a file, without reading it, and the tensors that it leaves out.
+fn requests(file: &File, spec: &Spec) -> Result<(Vec<Request>, Vec<String>)> {
     let mut nowhere = CpuPlan::new(&CpuOptions { threads: 1, ..CpuOptions::default() })?;
     let weights = ModelWeights::shapes(file, spec);
     let found = Model::of(&mut nowhere, &weights, spec, false, &mut |_| ControlFlow::Continue(()));
     let checked = found.and_then(|_| weights.check_all_read(true));
     checked.map_err(|error| hf::explain(file, error).at(file.path()))?;
-    Ok(weights.requests())
+    let left_out = weights.left_out();
+    Ok((weights.requests(), left_out))
 }
 
 /// Says how wide the shared expert is, where it is not as wide as a number of others.

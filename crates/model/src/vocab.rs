@@ -215,6 +215,7 @@ fn vocab_of(metadata: &Metadata) -> Result<Vocab<'_>> {
         strip_accents: flag("normalizer.strip_accents")?,
         normalization: Normalization {
             prefix_once: metadata.bool(PREFIX_ONCE)?.unwrap_or(false),
+            metaspace: metadata.bool(METASPACE)?.unwrap_or(false),
             ..if model == "t5" { normalization(metadata)? } else { Normalization::default() }
         },
     })
@@ -225,6 +226,8 @@ static EOG_IDS: [&str; 4] = ["eom_token_id", "fim_pad_token_id", "fim_rep_token_
 
 /// A key of Trine: GGUF has none for `"legacy": false`.
 const PREFIX_ONCE: &str = "tokenizer.trine.space_prefix_once";
+/// A key of Trine: GGUF has the spaces of SentencePiece alone.
+const METASPACE: &str = "tokenizer.trine.metaspace";
 const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
@@ -310,6 +313,9 @@ pub fn vocab_metadata(vocab: &Vocab) -> Metadata {
     put("normalizer.strip_accents", vocab.strip_accents.map(Value::from));
     if vocab.normalization.prefix_once {
         metadata.insert(PREFIX_ONCE, true);
+    }
+    if vocab.normalization.metaspace {
+        metadata.insert(METASPACE, true);
     }
     if vocab.model == "t5" {
         let Normalization { charsmap, remove_extra_whitespaces, .. } = &vocab.normalization;

@@ -213,19 +213,15 @@ impl<'a> ModelWeights<'a> {
     /// When one was not.
     pub fn check_all_read(&self, head: bool) -> Result<()> {
         let file = self.source.tensors.file;
-        // Layers for multi-token prediction, which only training uses.
-        let further = Config::of(file).is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
-        let further = further.then(|| format!("model.layers.{}.", self.spec.n_layers));
+        let of_training = self.of_training();
         let harmless = |name: &str| {
             !is_weight(file, name)
                 || !head && is_head(name)
                 || name == "lm_head.weight"
                 || name.ends_with(".lm_head.weight")
-                || further.as_ref().is_some_and(|further| name.starts_with(further))
+                || of_training(name)
                 || matches!(name, "dense_2.weight" | "dense_3.weight")
                 || self.spec.quant_method.ignores(name)
-                || self.spec.arch.encoder
-                    && ["pooler.", "cls.", "head.", "decoder."].iter().any(|part| name.contains(part))
         };
         match self.source.tensors.unread().find(|name| !harmless(name)) {
             Some(name) => {
@@ -234,6 +230,24 @@ impl<'a> ModelWeights<'a> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a tensor belongs to a part that only training uses: layers for multi-token prediction, and the heads of an encoder.
+    fn of_training(&self) -> impl Fn(&str) -> bool {
+        let config = Config::of(self.source.tensors.file);
+        let further = config.is_some_and(|config| config.get("num_nextn_predict_layers").is_some());
+        let further = further.then(|| format!("model.layers.{}.", self.spec.n_layers));
+        let heads: &[&str] = if self.spec.arch.encoder { &["pooler.", "cls.", "head.", "decoder."] } else { &[] };
+        move |name| {
+            further.as_ref().is_some_and(|further| name.starts_with(further))
+                || heads.iter().any(|part| name.contains(part))
+        }
+    }
+
+    /// The tensors of parts that only training uses, which were not read.
+    pub fn left_out(&self) -> Vec<String> {
+        let of_training = self.of_training();
+        self.source.tensors.unread().filter(|name| of_training(name)).map(str::to_owned).collect()
     }
 
     /// Whose shapes were read so far.

@@ -107,7 +107,7 @@ impl Replacement {
     /// # Errors
     /// When the system reports one. An old file then stays as it was.
     pub fn finish(self) -> io::Result<()> {
-        self.complete()?.place()
+        self.complete()?.place(true)
     }
 
     /// Flushes the file to disk, which then only lacks its name.
@@ -129,19 +129,30 @@ pub(crate) struct Complete {
 }
 
 impl Complete {
-    /// Moves the file to its path.
-    fn place(self) -> io::Result<()> {
-        self.temporary.persist(&self.target)?;
+    /// Moves the file to its path, where it replaces an old one only if it may.
+    fn place(self, replace: bool) -> io::Result<()> {
+        match replace {
+            true => self.temporary.persist(&self.target)?,
+            false => self.temporary.persist_noclobber(&self.target)?,
+        }
         sync_names(folder(&self.target))
     }
 
-    /// Moves files that belong together to their paths, the last one first. If one cannot be moved, those are removed that were, unless they
-    /// took the place of old ones. An error has the number of the file.
-    pub fn place_all(files: Vec<Complete>) -> std::result::Result<(), (usize, io::Error)> {
+    /// Moves files that belong together to their paths, the last one first, where they replace old ones only if they may. An old first one of
+    /// several is removed before, as the others are nothing without it. If one cannot be moved, those are removed that were, unless they took
+    /// the place of old ones. An error has the number of the file.
+    pub fn place_all(files: Vec<Complete>, replace: bool) -> std::result::Result<(), (usize, io::Error)> {
+        if let [first, _, ..] = &files[..]
+            && replace
+            && first.target.is_file()
+        {
+            let remove = || std::fs::remove_file(&first.target).and_then(|()| sync_names(folder(&first.target)));
+            remove().map_err(|error| (0, error))?;
+        }
         let mut new: Vec<PathBuf> = Vec::new();
         for (i, file) in files.into_iter().enumerate().rev() {
             let (target, is_new) = (file.target.clone(), !file.target.exists());
-            if let Err(error) = file.place() {
+            if let Err(error) = file.place(replace) {
                 new.iter().for_each(|path| _ = std::fs::remove_file(path));
                 return Err((i, error));
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sha2::Digest;
 
-use crate::gguf::{layout, shard_header};
+use crate::gguf::shard_header;
 use crate::receipt::{Receipt, SealedTensor, Sha256, Sign};
 use crate::{Error, Metadata, Result, TensorInfo, Writer};
 
@@ -16,51 +16,74 @@ pub struct ShardedWriter {
     current: usize,
     /// Tensors of the current file that are written.
     written: usize,
-    seal: Option<Sealing>,
+    headers: Option<Headers>,
 }
 
-/// A receipt whose hashes are found while tensors are written. They have a fixed length, so that the header that is written first has room
+/// Headers with hashes that are found while tensors are written. They have a fixed length, so that the headers that are written first have room
 /// for them.
-pub(crate) struct Sealing {
+pub(crate) struct Headers {
     /// Without the receipt.
-    pub metadata: Metadata,
-    /// All tensors.
-    tensors: Vec<TensorInfo>,
-    receipt: Receipt,
-    sign: Option<Box<Sign>>,
-    /// How many files there are, what tells them from those of other models, and the tensors of the first.
-    split: Option<(usize, String, Vec<TensorInfo>)>,
+    metadata: Metadata,
+    /// The tensors of each file.
+    parts: Vec<Vec<TensorInfo>>,
+    receipt: Option<(Receipt, Option<Box<Sign>>)>,
     /// Of the current tensor.
     hash: sha2::Sha256,
+    /// Of all headers and tensors: what tells these files from those of any other content.
+    all: sha2::Sha256,
     /// Tensors that are hashed.
     done: usize,
 }
 
-impl Sealing {
+impl Headers {
     pub fn new(
         metadata: Metadata,
-        tensors: Vec<TensorInfo>,
-        mut receipt: Receipt,
-        sign: Option<Box<Sign>>,
-        split: Option<(usize, String, Vec<TensorInfo>)>,
-    ) -> Sealing {
-        let sealed = |info: &TensorInfo| SealedTensor { info: info.clone(), sha256: Sha256::default() };
-        receipt.tensors = tensors.iter().map(sealed).collect();
-        Sealing { metadata, tensors, receipt, sign, split, hash: sha2::Sha256::new(), done: 0 }
+        parts: Vec<Vec<TensorInfo>>,
+        receipt: Option<(Receipt, Option<Box<Sign>>)>,
+    ) -> Result<Headers> {
+        let mut headers =
+            Headers { metadata, parts, receipt: None, hash: sha2::Sha256::new(), all: sha2::Sha256::new(), done: 0 };
+        if headers.parts.len() > 1 {
+            for no in 0..headers.parts.len() {
+                let header = headers.header(no)?.0;
+                headers.all.update(header);
+            }
+        }
+        headers.receipt = receipt.map(|(mut receipt, sign)| {
+            let sealed = |info: &TensorInfo| SealedTensor { info: info.clone(), sha256: Sha256::default() };
+            receipt.tensors = headers.parts.iter().flatten().map(sealed).collect();
+            (receipt, sign)
+        });
+        Ok(headers)
     }
 
-    /// The header of the first file.
-    pub fn header(&self) -> Result<Vec<u8>> {
-        let sealed = self.receipt.seal(&self.metadata, self.sign.as_deref());
-        match &self.split {
-            None => Ok(layout(&sealed, &self.tensors)?.header),
-            Some((count, id, first)) => Ok(shard_header(sealed, first, (0, *count, self.tensors.len(), id))?.0),
+    /// The header of a file, and its alignment.
+    pub fn header(&self, no: usize) -> Result<(Vec<u8>, usize)> {
+        let metadata = match (no, &self.receipt) {
+            (0, Some((receipt, sign))) => receipt.seal(&self.metadata, sign.as_deref()),
+            (0, None) => self.metadata.clone(),
+            _ => Metadata::new(),
+        };
+        let id = Sha256(self.all.clone().finalize().into()).to_string();
+        let all = self.parts.iter().map(Vec::len).sum();
+        shard_header(metadata, &self.parts[no], (no, self.parts.len(), all, &id))
+    }
+
+    /// Whether bytes of tensors are hashed.
+    fn hashes(&self) -> bool {
+        self.parts.len() > 1 || self.receipt.is_some()
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        if self.hashes() {
+            self.hash.update(bytes);
         }
     }
 
     fn end_tensor(&mut self) {
         let sha256 = Sha256(self.hash.finalize_reset().into());
-        if let Some(tensor) = self.receipt.tensors.get_mut(self.done) {
+        self.all.update(sha256.0);
+        if let Some(tensor) = self.receipt.as_mut().and_then(|(receipt, _)| receipt.tensors.get_mut(self.done)) {
             tensor.sha256 = sha256;
         }
         self.done += 1;
@@ -68,13 +91,13 @@ impl Sealing {
 }
 
 impl ShardedWriter {
-    pub(crate) fn new(writers: Vec<(Writer, usize)>, seal: Option<Sealing>) -> ShardedWriter {
-        ShardedWriter { writers, current: 0, written: 0, seal }
+    pub(crate) fn new(writers: Vec<(Writer, usize)>, headers: Option<Headers>) -> ShardedWriter {
+        ShardedWriter { writers, current: 0, written: 0, headers }
     }
 
     /// The next tensor's file; `None` if nothing is written.
     fn writer(&mut self) -> Result<Option<&mut Writer>> {
-        if self.writers.is_empty() && self.seal.is_some() {
+        if self.writers.is_empty() && self.headers.is_some() {
             return Ok(None);
         }
         if self.writers.get(self.current).is_some_and(|(_, count)| self.written == *count) {
@@ -86,12 +109,12 @@ impl ShardedWriter {
 
     /// The receipt, with the hashes of the tensors that are written.
     pub fn receipt(&self) -> Option<&Receipt> {
-        self.seal.as_ref().map(|seal| &seal.receipt)
+        self.headers.as_ref()?.receipt.as_ref().map(|(receipt, _)| receipt)
     }
 
     /// The receipt, for hashes of sources that are known late. Nothing of it may become longer or shorter.
     pub fn receipt_mut(&mut self) -> Option<&mut Receipt> {
-        self.seal.as_mut().map(|seal| &mut seal.receipt)
+        self.headers.as_mut()?.receipt.as_mut().map(|(receipt, _)| receipt)
     }
 
     /// As [`Writer::hole`].
@@ -100,9 +123,9 @@ impl ShardedWriter {
     /// As [`Writer::hole`].
     ///
     /// # Panics
-    /// When there is a receipt.
+    /// When the tensors are hashed: there is a receipt, or there are several GGUF files.
     pub fn hole(&mut self) -> Result<()> {
-        assert!(self.seal.is_none(), "a receipt needs the bytes of all tensors");
+        assert!(!self.headers.as_ref().is_some_and(Headers::hashes), "hashes need the bytes of all tensors");
         self.writer()?.map_or(Ok(()), Writer::hole)?;
         self.written += 1;
         Ok(())
@@ -122,9 +145,7 @@ impl ShardedWriter {
     /// # Errors
     /// As [`Writer::part`].
     pub fn part(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Some(seal) = &mut self.seal {
-            seal.hash.update(bytes);
-        }
+        self.headers.iter_mut().for_each(|headers| headers.update(bytes));
         self.writer()?.map_or(Ok(()), |writer| writer.part(bytes))
     }
 
@@ -134,22 +155,37 @@ impl ShardedWriter {
     /// As [`Writer::end_tensor`].
     pub fn end_tensor(&mut self) -> Result<()> {
         self.writer()?.map_or(Ok(()), Writer::end_tensor)?;
-        self.seal.iter_mut().for_each(Sealing::end_tensor);
+        self.headers.iter_mut().for_each(Headers::end_tensor);
         self.written += 1;
         Ok(())
     }
 
-    /// Flushes all files to disk, and then moves them to their paths, which are returned. The first, without which none can be opened, comes last.
+    /// Flushes all files to disk, and then moves them to their paths, which are returned. The first, without which none can be opened, comes last;
+    /// an old first one is removed before, so that a program that is killed meanwhile leaves no mixture.
     ///
     /// # Errors
     /// As [`Writer::finish`]. No new file is then left.
-    pub fn finish(mut self) -> Result<Vec<PathBuf>> {
-        if let (Some(seal), Some((first, _))) = (&self.seal, self.writers.first_mut()) {
-            first.replace_header(&seal.header()?)?;
+    pub fn finish(self) -> Result<Vec<PathBuf>> {
+        self.place(true)
+    }
+
+    /// As [`ShardedWriter::finish`], but replaces no file, not even one that appeared after this writer was created.
+    ///
+    /// # Errors
+    /// As [`ShardedWriter::finish`], and [`std::io::ErrorKind::AlreadyExists`] in [`Error::Write`] when there is a file.
+    pub fn finish_new(self) -> Result<Vec<PathBuf>> {
+        self.place(false)
+    }
+
+    fn place(mut self, replace: bool) -> Result<Vec<PathBuf>> {
+        for (no, (writer, _)) in self.writers.iter_mut().enumerate() {
+            if let Some(headers) = self.headers.as_ref().filter(|headers| headers.hashes()) {
+                writer.replace_header(&headers.header(no)?.0)?;
+            }
         }
         let writers: Vec<Writer> = self.writers.into_iter().map(|(writer, _)| writer).collect();
         let paths = writers.iter().map(|writer| writer.path().to_owned()).collect();
-        Writer::finish_all(writers)?;
+        Writer::finish_all(writers, replace)?;
         Ok(paths)
     }
 }

@@ -119,14 +119,15 @@ impl Writer {
 
     /// Flushes the file to disk and moves it to its path. Refuses when tensors are missing.
     pub fn finish(self) -> Result<()> {
-        Writer::finish_all(vec![self])
+        Writer::finish_all(vec![self], true)
     }
 
-    /// Finishes the files of a model, the last one first: all of them are on disk before one is moved to its path.
-    pub(crate) fn finish_all(writers: Vec<Writer>) -> Result<()> {
+    /// Finishes the files of a model, the last one first: all of them are on disk before one is moved to its path. Old ones are replaced, or
+    /// refused.
+    pub(crate) fn finish_all(writers: Vec<Writer>, replace: bool) -> Result<()> {
         let paths: Vec<PathBuf> = writers.iter().map(|writer| writer.path.clone()).collect();
         let complete = writers.into_iter().map(Writer::complete).collect::<Result<_>>()?;
-        Complete::place_all(complete).map_err(|(i, e)| Error::Write(e).at(&paths[i]))
+        Complete::place_all(complete, replace).map_err(|(i, e)| Error::Write(e).at(&paths[i]))
     }
 
     fn complete(self) -> Result<Complete> {

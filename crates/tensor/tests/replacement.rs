@@ -1,9 +1,9 @@
 //! A replacement writes where `std::fs::write` does, and fails where that does, before anything is written.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
-use trine_tensor::{Metadata, NewFolder, Replacement, TensorInfo, gguf};
+use trine_tensor::{Error, File, Metadata, NewFolder, Replacement, TensorInfo, gguf};
 
 fn write(path: &Path, text: &str) {
     let mut file = Replacement::new(path).unwrap();
@@ -134,7 +134,7 @@ fn all_shards_of_a_model_appear_or_none() {
     let tensors: Vec<TensorInfo> = (0..4).map(info).collect();
     for bad in 0..4 {
         let path = folder.path().join(format!("model{bad}.gguf"));
-        let mut writer = gguf::create_shards(&path, &Metadata::new(), tensors.clone(), 256, "id", None).unwrap();
+        let mut writer = gguf::create_shards(&path, &Metadata::new(), tensors.clone(), 256, None).unwrap();
         tensors.iter().for_each(|_| writer.tensor(&[0; 256]).unwrap());
         let paths = gguf::shard_paths(&path, &tensors, 256).unwrap();
         fs::create_dir(&paths[bad]).unwrap();
@@ -143,4 +143,45 @@ fn all_shards_of_a_model_appear_or_none() {
         fs::remove_dir(&paths[bad]).unwrap();
         assert_eq!(count(folder.path()), 0, "{bad}");
     }
+}
+
+/// Whatever a program that was killed, or another at the same time, left of either: all shards of one run, or none.
+#[test]
+fn shards_of_two_runs_are_no_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let info = |i: usize| TensorInfo { name: format!("t{i}"), format: &trine_tensor::format::F32, shape: vec![64] };
+    let tensors: Vec<TensorInfo> = (0..3).map(info).collect();
+    let paths_of = |name: &str| gguf::shard_paths(&folder.path().join(name), &tensors, 256).unwrap();
+    let writer = |name: &str, last: u8| {
+        let path = folder.path().join(name);
+        let mut writer = gguf::create_shards(path, &Metadata::new(), tensors.clone(), 256, None).unwrap();
+        (0..3).for_each(|i| writer.tensor(&[if i == 2 { last } else { 0 }; 256]).unwrap());
+        writer
+    };
+    let (old, new, mixed) = (paths_of("old.gguf"), paths_of("new.gguf"), paths_of("mixed.gguf"));
+    writer("old.gguf", 1).finish().unwrap();
+    writer("new.gguf", 2).finish().unwrap();
+    for mask in 0..8 {
+        let from = |no: usize| if mask >> no & 1 == 0 { &old[no] } else { &new[no] };
+        (0..3).for_each(|no| _ = fs::copy(from(no), &mixed[no]).unwrap());
+        let opened = File::open(&mixed[1]).map(drop).map_err(|error| error.to_string());
+        match mask {
+            0 | 7 => opened.unwrap(),
+            _ => assert!(opened.clone().unwrap_err().contains("the same model and run as the first"), "{opened:?}"),
+        }
+    }
+
+    // One that may not replace files does not, also if they appeared while it wrote.
+    let before = fs::read(&old[1]).unwrap();
+    let error = writer("old.gguf", 3).finish_new().unwrap_err();
+    assert!(matches!(error.cause(), Error::Write(io) if io.kind() == ErrorKind::AlreadyExists), "{error}");
+    assert_eq!(fs::read(&old[1]).unwrap(), before);
+    File::open(&old[0]).unwrap();
+
+    // The first of the old ones is removed before others take their places.
+    let writer = writer("old.gguf", 3);
+    fs::remove_file(&old[1]).unwrap();
+    fs::create_dir(&old[1]).unwrap();
+    writer.finish().unwrap_err();
+    assert_eq!((old[0].exists(), old[2].exists()), (false, true));
 }

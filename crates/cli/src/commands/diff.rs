@@ -39,6 +39,9 @@ impl DiffCommand {
         self.layouts.check_used(&[&first, &second])?;
         let first = GgufModel::open(&first, None).map_err(Error::from)?;
         let second = GgufModel::open(&second, None).map_err(Error::from)?;
+        for warning in first.warnings().iter().chain(second.warnings()) {
+            note!("warning: {}", table::visible(warning));
+        }
         let bar = progress::bar("comparing {bar:30} {pos}/{len} tensors {eta}", first.tensors().len() as u64);
         let found = diff(&first, &second, &mut |done| {
             bar.set_position(done as u64);

@@ -63,6 +63,10 @@ impl Doctor {
         };
         let compare_devices = match &self.compare_devices[..] {
             [] => None,
+            [reference, device] if reference == device => {
+                let message = format!("--compare-devices: expected two devices, found {reference} twice");
+                return Err(UsageError { message, hint: "for example --compare-devices cpu,cpu:scalar" }.into());
+            }
             [reference, device] => Some([reference.clone(), device.clone()]),
             _ => {
                 let message = format!("--compare-devices: expected two devices, found {}", self.compare_devices.len());

@@ -8,6 +8,17 @@ use trine_model::{GgufModel, HfModel, Language, ModuleFile, Spec};
 use trine_tensor::format::{I8, U8};
 use trine_tensor::{File, NewFolder, safetensors};
 
+/// Checks that there is no folder, or an empty one.
+///
+/// # Errors
+/// When there is another.
+pub fn check_folder(output: &Path) -> Result<(), Error> {
+    if output.exists() && !output.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
+        return Err(Error::Occupied { path: output.display().to_string() });
+    }
+    Ok(())
+}
+
 /// Writes `model`, as `hf` has it, to the folder `output`, which must not exist or be empty: `config.json`, safetensors in files of `shard_size`
 /// bytes, tokenizer, chat templates and generation settings, and what sentence-transformers needs for embeddings. The folder appears when it is complete.
 ///
@@ -21,9 +32,7 @@ pub fn write_folder(
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let at = |error: std::io::Error| Error::File(trine_tensor::Error::Write(error).at(output));
-    if output.exists() && !output.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
-        return Err(Error::Occupied { path: output.display().to_string() });
-    }
+    check_folder(output)?;
     let folder = NewFolder::new(output).map_err(at)?;
     let files = Language::folder_files(model.metadata())?;
     let config = choose(model, hf, folder.path())?;

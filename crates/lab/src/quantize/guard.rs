@@ -1,10 +1,10 @@
-//! What a ternary format does to weights that are not ternary: told before it is done.
+//! What a format of one bit, or a ternary one, does to weights that were not trained for it: told before it is done.
 
 use super::{Error, Plan};
 use crate::divergence::{Chunks, Divergence, DivergenceOptions, Reference, compare};
 use crate::imatrix::stored_name;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use trine_model::{DeviceOptions, GgufModel, ModelOptions, Rewrite, load};
 use trine_tensor::format::{F32, I2_S};
@@ -13,11 +13,14 @@ use trine_tensor::{Format, View};
 /// A matrix that is this near to its ternary weights is ternary: half precision rounds its scale.
 const SAME: f64 = 1.0 - 1e-6;
 
-/// What becomes of a matrix that is not ternary.
+/// What becomes of a matrix that is not what its format holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Damage {
     pub tensor: String,
-    /// Cosine of the angle between the weights and the nearest ternary ones.
+    /// The format that it would get.
+    #[serde(skip)]
+    pub format: &'static Format,
+    /// Cosine of the angle between the weights and the nearest that the format holds.
     pub cosine: f64,
     /// The root mean square of what the weights change by, as a share of their own.
     pub error: f64,
@@ -48,9 +51,26 @@ pub fn ternarized(view: &View) -> Result<(View, f64)> {
     Ok((View::new(&*view.name, format, view.shape.clone(), format.encode(&weights))?, cosine))
 }
 
+/// What becomes of a matrix in a format of few bits, and the cosine of the angle between both.
+fn nearest(view: &View, format: &'static Format) -> Result<(View, f64)> {
+    if format.encodes_trits() {
+        return ternarized(view);
+    }
+    let weights = view.decode();
+    if let Some(&found) = weights.iter().find(|w| !w.is_finite()) {
+        return Err(Error::NotFinite { tensor: view.name.clone(), found });
+    }
+    let made = View::new(&*view.name, format, view.shape.clone(), format.encode(&weights))?;
+    let sum = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let after = made.decode();
+    let squares = sum(&weights, &weights) * sum(&after, &after);
+    let cosine = if squares > 0.0 { sum(&weights, &after) / squares.sqrt() } else { 1.0 };
+    Ok((made, cosine))
+}
+
 type Result<T> = std::result::Result<T, Error>;
 
-/// The matrices that `plan` would make ternary and that are not: what they would lose. `progress` gets how many bytes of the input's tensors
+/// The matrices to which `plan` gives a ternary format or one of one bit, and that are not what it holds: what they would lose. `progress` gets how many bytes of the input's tensors
 /// are read, and may break off.
 ///
 /// # Errors
@@ -61,11 +81,12 @@ pub fn damage(model: &GgufModel, plan: &Plan, progress: &mut dyn FnMut(u64) -> C
         if progress(done).is_break() {
             return Err(Error::Cancelled);
         }
-        if tensor.becomes_ternary() {
-            let (_, cosine) = ternarized(&model.read(i)?)?;
+        if tensor.may_be_destroyed() {
+            let format = tensor.info.format;
+            let (_, cosine) = nearest(&model.read(i)?, format)?;
             if cosine < SAME {
                 let error = (1.0 - cosine * cosine).max(0.0).sqrt();
-                found.push(Damage { tensor: tensor.info.name.clone(), cosine, error });
+                found.push(Damage { tensor: tensor.info.name.clone(), format, cosine, error });
             }
             model.release();
         }
@@ -74,7 +95,7 @@ pub fn damage(model: &GgufModel, plan: &Plan, progress: &mut dyn FnMut(u64) -> C
     Ok(found)
 }
 
-/// Runs a text through the model, and through the model with those matrices ternary: what the damage does to predictions.
+/// Runs a text through the model, and through the model with those matrices in their formats: what the damage does to predictions.
 ///
 /// # Errors
 /// When the model cannot be run.
@@ -85,12 +106,12 @@ pub fn predict(
     chunks: &Chunks,
     options: &DivergenceOptions,
 ) -> Result<Divergence> {
-    let names: BTreeSet<String> = damage.iter().map(|damage| damage.tensor.clone()).collect();
+    let formats: BTreeMap<String, &'static Format> =
+        damage.iter().map(|damage| (damage.tensor.clone(), damage.format)).collect();
     let rewrite = Rewrite::new(move |view: View| {
-        if !names.contains(&stored_name(|name| names.contains(name), view.name.clone())) {
-            return Ok(view);
-        }
-        ternarized(&view).map(|(view, _)| view).map_err(|error| trine_tensor::Error::Malformed {
+        let name = stored_name(|name| formats.contains_key(name), view.name.clone());
+        let Some(format) = formats.get(&name) else { return Ok(view) };
+        nearest(&view, format).map(|(view, _)| view).map_err(|error| trine_tensor::Error::Malformed {
             place: format!("tensor `{}`", view.name),
             expected: "finite weights".to_owned(),
             found: error.to_string(),

@@ -10,18 +10,19 @@ mod rule;
 pub mod search;
 mod write;
 
-pub use folder::write_folder;
+pub use folder::{check_folder, write_folder};
 pub use mix::{MIXES, Mix};
 pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
 pub use rule::Rule;
 pub(crate) use write::rehearse;
-pub use write::write;
+pub use write::{check_output, write};
 
 use crate::receipt::Provenance;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_model::{GgufModel, Rewrite};
+use trine_tensor::format::Q1_0;
 use trine_tensor::{FORMATS, File, Format};
 
 /// Why a model cannot be quantized.
@@ -61,9 +62,10 @@ pub enum Error {
     /// A rule cannot be read.
     #[error("expected {expected}, found `{found}`")]
     Rule { expected: String, found: String },
-    /// Weights that are not ternary would be destroyed.
+    /// Weights that were not trained for a format of so few bits would be destroyed.
     #[error(
-        "tensor `{tensor}`: {format} holds ternary weights, and the nearest have a cosine of {cosine:.3} with these"
+        "tensor `{tensor}`: {format} holds {}, and the nearest have a cosine of {cosine:.3} with these",
+        kind(format)
     )]
     Dense { tensor: String, format: &'static str, cosine: f64 },
     /// No mixture is as small as asked for. Bytes of tensors.
@@ -83,6 +85,11 @@ pub enum Error {
         "tensor `{tensor}`: {format} holds ternary weights, found others: {worst} where {nearest} is the nearest it can hold"
     )]
     NotTernary { tensor: String, format: &'static str, worst: f32, nearest: f32 },
+}
+
+/// The weights that a format holds.
+fn kind(format: &str) -> &'static str {
+    if format == Q1_0.name { "weights of one bit" } else { "ternary weights" }
 }
 
 /// The names of the formats that [`quantize`] writes.
@@ -123,7 +130,7 @@ pub fn quantize(
     format: &'static Format,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<QuantizeReport, Error> {
-    write::check_output(input, output)?;
+    check_output(input, output)?;
     if !format.stores_models() {
         return Err(Error::NotStorable { format: format.name });
     }
@@ -142,11 +149,11 @@ pub fn quantize(
 pub fn quantize_on_load(file: &File, recipe: &Recipe) -> Result<Rewrite, Error> {
     let model = GgufModel::open(file, None)?;
     let plan = plan(&model, recipe)?;
-    if plan.tensors.iter().any(PlannedTensor::becomes_ternary)
+    if plan.tensors.iter().any(PlannedTensor::may_be_destroyed)
         && let [damage, ..] = &guard::damage(&model, &plan, &mut |_| ControlFlow::Continue(()))?[..]
     {
-        let format = recipe.target.map_or("a ternary format", |target| target.name());
-        return Err(Error::Dense { tensor: damage.tensor.clone(), format, cosine: damage.cosine });
+        let (tensor, format) = (damage.tensor.clone(), damage.format.name);
+        return Err(Error::Dense { tensor, format, cosine: damage.cosine });
     }
     let rewritten = |tensor: &&PlannedTensor| matches!(tensor.choice, Choice::Rewritten | Choice::Replaced);
     let formats = plan.tensors.iter().filter(rewritten).map(|tensor| (tensor.info.name.clone(), tensor.info.format));

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use trine_model::GgufModel;
-use trine_tensor::format::{F16, F32, IQ4_NL, Q4_0, Q5_0, Q5_1, Q8_0};
+use trine_tensor::format::{F16, F32, IQ4_NL, Q1_0, Q4_0, Q5_0, Q5_1, Q8_0};
 use trine_tensor::receipt::without_receipt;
 use trine_tensor::{FileFormat, Format, Metadata, TensorInfo};
 
@@ -90,6 +90,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// Bytes of tensors in a file at most; `None` for one file.
     pub shard_size: Option<u64>,
+    /// Whether old files are replaced, also those that appear while the new ones are written.
+    pub replace: bool,
     /// How much each column matters.
     pub imatrix: Option<Arc<Imatrix>>,
     /// What is lost of the input, and what the importance matrix says little about.
@@ -176,7 +178,7 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
         metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     }
     let imatrix = recipe.imatrix.clone();
-    Ok(Plan { metadata, tensors, shard_size: None, imatrix, warnings, ternarize: recipe.ternarize })
+    Ok(Plan { metadata, tensors, shard_size: None, replace: true, imatrix, warnings, ternarize: recipe.ternarize })
 }
 
 /// Layers in order, before them what is in none.
@@ -275,6 +277,11 @@ impl PlannedTensor {
     /// Whether it is encoded in a format for which the importance of columns counts.
     pub fn uses_importance(&self) -> bool {
         matches!(self.choice, Choice::Rewritten | Choice::Replaced) && self.info.format.uses_importance()
+    }
+
+    /// Whether it gets a format of so few bits that weights which were not trained for it are destroyed: a ternary one, or one of one bit.
+    pub fn may_be_destroyed(&self) -> bool {
+        self.becomes_ternary() || self.info.format == &Q1_0 && self.from != &Q1_0
     }
 
     /// Whether it gets a ternary format, and may be more than that now.

@@ -60,6 +60,14 @@ impl Rule {
         }
     }
 
+    /// The number of the last layer, if it is for layers.
+    pub fn last_layer(&self) -> Option<usize> {
+        match self.tensors {
+            Tensors::Matching(_) => None,
+            Tensors::Layers(_, last) => Some(last),
+        }
+    }
+
     /// Whether it is for the tensor of this name.
     pub fn matches(&self, name: &str) -> bool {
         match &self.tensors {

@@ -9,11 +9,18 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use trine_model::{DeviceOptions, GgufModel, ModelOptions, Rewrite, load};
-use trine_tensor::format::{IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
+use trine_tensor::format::{
+    IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0, by_name,
+};
 use trine_tensor::{Format, TensorInfo, View};
 
 /// The formats among which is chosen, from few bits to many.
 pub static CANDIDATES: [&Format; 7] = [&Q2_K, &Q3_K, &IQ4_XS, &Q4_K, &Q5_K, &Q6_K, &Q8_0];
+
+/// Those for rows that are not whole blocks of 256 weights.
+static NARROW: [&Format; 6] = [&Q4_0, &IQ4_NL, &Q4_1, &Q5_0, &Q5_1, &Q8_0];
+/// Those for matrices that are ternary already, besides their own: they hold these weights exactly, but for the rounding of a scale.
+static TERNARY: [&Format; 2] = [&TQ1_0, &TQ2_0];
 
 /// Parts of a model's depth that are measured apart.
 const RANGES: usize = 3;
@@ -89,7 +96,7 @@ impl Measurement<'_> {
                 None => groups.push(Group { name, tensors: vec![tensor.info.clone()] }),
             }
         }
-        groups.retain(|group| CANDIDATES.into_iter().any(|format| group.fits(format)));
+        groups.retain(|group| !group.candidates().is_empty());
         Ok(groups)
     }
 
@@ -107,8 +114,8 @@ impl Measurement<'_> {
         let groups = self.groups()?;
         let [mut least, mut most] = [self.rest(&groups)?; 2];
         for group in &groups {
-            let fitting = CANDIDATES.into_iter().filter(|&format| group.fits(format));
-            let sizes = fitting.map(|format| group.bytes(format)).collect::<Result<Vec<_>, _>>()?;
+            let sizes =
+                group.candidates().into_iter().map(|format| group.bytes(format)).collect::<Result<Vec<_>, _>>()?;
             least += sizes.iter().min().copied().unwrap_or(0);
             most += sizes.iter().max().copied().unwrap_or(0);
         }
@@ -145,7 +152,7 @@ impl Measurement<'_> {
             known.costs.iter().any(|cost| cost.group == group.name && cost.format == format.name)
         };
         let open = |group: &Group| -> Vec<&'static Format> {
-            CANDIDATES.into_iter().filter(|&format| group.fits(format) && !has(known, group, format)).collect()
+            group.candidates().into_iter().filter(|format| !has(known, group, format)).collect()
         };
         let todo: Vec<(&Group, Vec<&'static Format>)> = groups.iter().map(|group| (group, open(group))).collect();
         let total = todo.iter().map(|(_, formats)| formats.len()).sum();
@@ -182,7 +189,7 @@ impl Measurement<'_> {
         let choices: Vec<Cost> = picked.into_iter().cloned().collect();
         let mut formats = BTreeMap::new();
         for (group, cost) in groups.iter().zip(&choices) {
-            let format = CANDIDATES.into_iter().find(|format| format.name == cost.format).expect("it was measured");
+            let format = by_name(&cost.format).expect("it was measured");
             formats.extend(group.formats(format));
         }
         let measured_kl = self.divergence(&self.reference()?, formats.clone().into_iter().collect())?;
@@ -210,9 +217,25 @@ impl Group {
         self.tensors.iter().map(|info| (info.name.clone(), format)).collect()
     }
 
+    /// The formats among which is chosen for it.
+    fn candidates(&self) -> Vec<&'static Format> {
+        let fitting = |formats: &[&'static Format]| -> Vec<&'static Format> {
+            formats.iter().copied().filter(|format| self.fits(format)).collect()
+        };
+        let own = self.tensors[0].format;
+        if own.ternary && self.tensors.iter().all(|info| info.format == own) {
+            let others = fitting(&TERNARY).into_iter().filter(|format| *format != own);
+            return others.chain([own]).collect();
+        }
+        if self.fits(CANDIDATES[0]) { fitting(&CANDIDATES) } else { fitting(&NARROW) }
+    }
+
     /// What it may cost, without formats that are larger than another and no better.
     fn options<'a>(&self, known: &'a Costs) -> Vec<&'a Cost> {
         let mut costs: Vec<&Cost> = known.costs.iter().filter(|cost| cost.group == self.name).collect();
+        let candidates = self.candidates();
+        // Those that another version of the program measured are no longer chosen.
+        costs.retain(|cost| candidates.iter().any(|format| format.name == cost.format));
         costs.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.kl.total_cmp(&b.kl)));
         let mut best = f64::INFINITY;
         costs.retain(|cost| {

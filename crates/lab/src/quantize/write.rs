@@ -26,7 +26,10 @@ const AHEAD: usize = 4;
 const RELEASE: u64 = 16 << 20;
 
 /// Checks that the new file can be written, and is no file of the input.
-pub(super) fn check_output(input: &File, output: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// When it cannot, or is one.
+pub fn check_output(input: &File, output: &Path) -> Result<(), Error> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if input.files().iter().any(|file| same(file, output)) {
         return Err(Error::SameFile { path: input.path().display().to_string() });
@@ -52,12 +55,11 @@ pub fn write(
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Vec<PathBuf>, Error> {
     check_output(model.file(), output)?;
-    let id = model.file().content_fingerprint().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let max = plan.shard_size.unwrap_or(u64::MAX);
     let files = provenance.map_or(Vec::new(), |provenance| provenance.files(model));
     let receipt =
         provenance.map(|provenance| (provenance.receipt(model, &files), provenance.sign.map(SigningKey::signer)));
-    let mut writer = gguf::create_shards(output, &plan.metadata, plan.entries(), max, &id, receipt)?;
+    let mut writer = gguf::create_shards(output, &plan.metadata, plan.entries(), max, receipt)?;
     // Both the tensors and whoever waits for the hashes tell how far it is.
     let progress = RefCell::new(progress);
     let tell = |bytes: u64| (progress.borrow_mut())(bytes);
@@ -70,7 +72,7 @@ pub fn write(
     if let Some(receipt) = writer.receipt_mut() {
         receipt.sources = sources;
     }
-    Ok(writer.finish()?)
+    Ok(if plan.replace { writer.finish() } else { writer.finish_new() }?)
 }
 
 /// The hashes of the tensors that [`write`](fn@write) would write.

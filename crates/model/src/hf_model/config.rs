@@ -210,7 +210,8 @@ impl Source<'_> {
             put("use_sliding_window", window.is_some().into());
             put("max_window_layers", windowed.iter().position(|&windowed| windowed).unwrap_or(spec.n_layers).into());
         }
-        if windowed.contains(&true) {
+        // Where all layers have it, `sliding_window` says so; with a list, transformers takes Mistral for Ministral.
+        if windowed.contains(&true) && windowed.contains(&false) {
             let kinds = windowed.iter().map(|&windowed| if windowed { "sliding_attention" } else { "full_attention" });
             put("layer_types", kinds.collect::<Vec<_>>().into());
         }

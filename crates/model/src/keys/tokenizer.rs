@@ -171,6 +171,7 @@ pub static GGUF_TOKENIZER: FileKeys = FileKeys {
         "tokenizer.ggml.fim_rep_token_id",
         "tokenizer.ggml.fim_sep_token_id",
         "tokenizer.trine.space_prefix_once",
+        "tokenizer.trine.metaspace",
     ],
     ignored: &[
         IgnoredKeys {

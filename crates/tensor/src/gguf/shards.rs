@@ -16,7 +16,7 @@ use crate::{Error, Metadata, Result, Value};
 const NO: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
-/// A key of Trine: the same in all shards of a model.
+/// A key of Trine: a hash of the content of all shards, the same in each.
 const ID: &str = "split.trine.id";
 
 /// The position of a file in a split model.
@@ -147,7 +147,7 @@ fn check_agreement(first: &Header, shard: &Header) -> Result<()> {
         return conflict(key);
     }
     if first.metadata.get(ID) != shard.metadata.get(ID) {
-        return Err(Error::malformed("the shard", "one of the same model as the first", "one of another model"));
+        return Err(Error::malformed("the shard", "one of the same model and run as the first", "one of another"));
     }
     // The gguf package of PyPI aligns all shards by a key that only the first has; `gguf-split` does not. The files look the same.
     if shard.alignment == first.alignment { Ok(()) } else { conflict(ALIGNMENT) }

@@ -6,7 +6,7 @@ use super::header::{TableRow, check_dimensions, check_name};
 use super::{MAGIC, ShardedWriter, alignment, groups, id, shards, type_ids};
 use crate::error::{in_key, in_tensor};
 use crate::receipt::{Receipt, Sign};
-use crate::sharded::Sealing;
+use crate::sharded::Headers;
 use crate::writer::{Writer, write_all};
 use crate::{Array, Error, Metadata, Result, TensorInfo, Value, View};
 
@@ -24,53 +24,48 @@ pub fn create(path: impl AsRef<Path>, metadata: &Metadata, tensors: Vec<TensorIn
 }
 
 /// As [`create`], but as several files of about `max` bytes each, which [`crate::File::open`] opens as one: `path` without its extension, and
-/// `-00001-of-00003.gguf` and so on, as llama.cpp names them. One file of the name `path` if that is enough. `id` tells these shards from those of
-/// other models. The first file has the receipt, if there is one, whose hashes are found as tensors are written.
+/// `-00001-of-00003.gguf` and so on, as llama.cpp names them. One file of the name `path` if that is enough. All shards have a hash of the content of
+/// all, so that none can be opened with one of another model or of another run. The first file has the receipt, if there is one, whose hashes are
+/// found as tensors are written.
 pub fn create_shards(
     path: impl AsRef<Path>,
     metadata: &Metadata,
     tensors: Vec<TensorInfo>,
     max: u64,
-    id: &str,
     receipt: Option<(Receipt, Option<Box<Sign>>)>,
 ) -> Result<ShardedWriter> {
     let path = path.as_ref();
     let parts = groups(&tensors, max).map_err(|e| e.at(path))?;
     // The first describes the layouts of the tensors of all.
     let metadata = type_ids::describe(metadata, &tensors).map_err(|e| e.at(path))?;
-    let (count, len) = (parts.len(), tensors.len());
-    let seal = receipt.map(|(receipt, sign)| {
-        let split = (count > 1).then(|| (count, id.to_owned(), parts[0].clone()));
-        Sealing::new(metadata.clone(), tensors.clone(), receipt, sign, split)
-    });
+    let count = parts.len();
+    let headers = Headers::new(metadata, parts.clone(), receipt).map_err(|e| e.at(path))?;
     let mut writers = Vec::new();
     for (no, part) in parts.into_iter().enumerate() {
         let path = if count > 1 { shards::path(path, no, count) } else { path.to_owned() };
-        let header = || match (&seal, no) {
-            (Some(seal), 0) => Ok((seal.header()?, alignment(&seal.metadata)? as usize)),
-            _ if count == 1 => header(&metadata, &part),
-            _ => shard_header(if no == 0 { metadata.clone() } else { Metadata::new() }, &part, (no, count, len, id)),
-        };
-        let (header, alignment) = header().map_err(|e| e.at(&path))?;
+        let (header, alignment) = headers.header(no).map_err(|e| e.at(&path))?;
         let len = if count > 1 { part.len() } else { usize::MAX };
         writers.push((Writer::create(&path, &header, part, alignment)?, len));
     }
-    Ok(ShardedWriter::new(writers, seal))
+    Ok(ShardedWriter::new(writers, Some(headers)))
 }
 
 /// A writer that writes nothing, for the hashes of the tensors in its receipt.
 pub fn rehearse(tensors: Vec<TensorInfo>) -> ShardedWriter {
-    let seal = Sealing::new(Metadata::new(), tensors, Receipt::default(), None, None);
-    ShardedWriter::new(Vec::new(), Some(seal))
+    let headers = Headers::new(Metadata::new(), vec![tensors], Some((Receipt::default(), None)));
+    ShardedWriter::new(Vec::new(), Some(headers.expect("one file has no header yet")))
 }
 
-/// The header of a shard, with its number, how many there are, the tensors of all, and what tells them from others.
+/// The header of a shard, with its number, how many there are, the tensors of all, and what tells them from others; of a file that is alone,
+/// without these.
 pub(crate) fn shard_header(
     mut metadata: Metadata,
     tensors: &[TensorInfo],
     (no, count, all, id): (usize, usize, usize, &str),
 ) -> Result<(Vec<u8>, usize)> {
-    shards::describe(&mut metadata, no, count, all, id);
+    if count > 1 {
+        shards::describe(&mut metadata, no, count, all, id);
+    }
     header_as_is(&metadata, tensors)
 }
 

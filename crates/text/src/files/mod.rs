@@ -1,6 +1,7 @@
 //! Tokenizers in files other than GGUF: `tokenizer.json` of Hugging Face, and `tokenizer.model` of SentencePiece and tiktoken.
 
 pub(crate) mod hf;
+mod same;
 mod sentencepiece;
 mod tiktoken;
 pub(crate) mod vocab;
@@ -17,10 +18,12 @@ impl OwnedVocab {
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
         let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
         let inner = hf::parse(tokenizer_json, &config::parse(tokenizer_config)?, &mut Vec::new())?;
-        match hf::to_gguf::read(&tokenizer, &inner, tokenizer_json)? {
-            Some(vocab) => Ok(vocab),
-            None => hf::bpe::read(tokenizer, &inner, tokenizer_json),
-        }
+        let vocab = match hf::to_gguf::read(&tokenizer, &inner, tokenizer_json)? {
+            Some(vocab) => vocab,
+            None => hf::bpe::read(&tokenizer, &inner, tokenizer_json)?,
+        };
+        same::check(&tokenizer, &vocab)?;
+        Ok(vocab)
     }
 
     /// Reads a `tokenizer.model`, which is by its content a file of SentencePiece or of tiktoken, and from its

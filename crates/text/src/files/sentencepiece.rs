@@ -127,6 +127,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<OwnedVocab> {
             remove_extra_whitespaces: normalizer.remove_extra_whitespaces.unwrap_or(true),
             pieces: tokens.len(),
             prefix_once: false,
+            metaspace: false,
             nfc: false,
         },
         ..Vocab::default()

@@ -16,6 +16,8 @@ pub(crate) struct Normalizer {
     pub space_prefix: bool,
     /// Whether that is only done where a text begins, and not also after control tokens in it.
     prefix_once: bool,
+    /// Whether no space is added before one, and of those at both ends one stays.
+    metaspace: bool,
     /// Whether spaces at both ends, and all but one of each run, are removed.
     remove_extra_spaces: bool,
     /// Tokens that are not normalized, and are matched in the normalized text.
@@ -24,11 +26,11 @@ pub(crate) struct Normalizer {
 
 impl Normalizer {
     pub fn new(vocab: &Vocab, user_defined: Option<TokenFinder>, space_prefix: bool) -> Result<Normalizer> {
-        let Normalization { charsmap, remove_extra_whitespaces, .. } = &vocab.normalization;
+        let Normalization { charsmap, remove_extra_whitespaces, prefix_once, metaspace, .. } = &vocab.normalization;
         let problem = |problem: String| Error::vocabulary("precompiled_charsmap", problem);
         let charsmap = if charsmap.is_empty() { None } else { Some(Charsmap::parse(charsmap).map_err(problem)?) };
-        let (prefix_once, remove_extra_spaces) = (vocab.normalization.prefix_once, *remove_extra_whitespaces);
-        Ok(Normalizer { charsmap, space_prefix, prefix_once, remove_extra_spaces, user_defined })
+        let (prefix_once, metaspace, remove_extra_spaces) = (*prefix_once, *metaspace, *remove_extra_whitespaces);
+        Ok(Normalizer { charsmap, space_prefix, prefix_once, metaspace, remove_extra_spaces, user_defined })
     }
 
     /// Normalizes a part of a text, which is the `first` or follows a control token. Spaces become [`SPACE`].
@@ -38,10 +40,10 @@ impl Normalizer {
             true => self.remove_extra_spaces,
             false => first && !text.starts_with(SPACE),
         };
-        let prefixed = self.space_prefix && !text.is_empty() && (!self.prefix_once || once());
+        let prefixed = !self.metaspace && self.space_prefix && !text.is_empty() && (!self.prefix_once || once());
         let prefix = if prefixed { SPACE } else { "" };
-        let mut out =
-            NormalizedText { text: String::with_capacity(text.len() + text.len() / 4 + prefix.len()), spaced: true };
+        let with_room = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
+        let mut out = NormalizedText { text: with_room, spaced: !self.metaspace };
         out.text.push_str(prefix);
         let mut done = 0;
         for (start, end) in self.user_defined.iter().flat_map(|finder| finder.spans(text)) {
@@ -51,7 +53,11 @@ impl Normalizer {
         }
         self.characters(&text[done..], &mut out);
         let mut text = out.text;
-        if self.remove_extra_spaces {
+        if self.metaspace {
+            if self.space_prefix && (first || !self.prefix_once) && !text.is_empty() && !text.starts_with(SPACE) {
+                text.insert_str(0, SPACE);
+            }
+        } else if self.remove_extra_spaces {
             // A text of only spaces becomes empty.
             text.truncate(text.trim_end_matches(SPACE).len());
         }
@@ -100,9 +106,10 @@ mod tests {
     #[test]
     fn of_spaces_before_a_word_one_stays() {
         let normalize = |text: &str, first: bool, remove_extra_spaces: bool| {
-            let (space_prefix, prefix_once) = (true, true);
+            let (space_prefix, prefix_once, metaspace) = (true, true, false);
+            let (charsmap, user_defined) = (None, None);
             let normalizer =
-                Normalizer { charsmap: None, space_prefix, prefix_once, remove_extra_spaces, user_defined: None };
+                Normalizer { charsmap, space_prefix, prefix_once, metaspace, remove_extra_spaces, user_defined };
             normalizer.normalize(text, first).replace(SPACE, "_")
         };
         // As SentencePiece normalizes it behind an `<unk>`.

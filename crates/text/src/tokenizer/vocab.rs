@@ -60,6 +60,9 @@ pub struct Normalization<'a> {
     /// Whether the space of `add_space_prefix` is added to a text only, and not also to what follows a control token in it: `"legacy": false`
     /// of `tokenizer_config.json`. GGUF has no key for it.
     pub prefix_once: bool,
+    /// Whether Unigram treats spaces as `Metaspace` of `tokenizer.json` does, which is not SentencePiece: no space is added before one, and where
+    /// runs of spaces become one, those at both ends do, too, and are not removed. GGUF has no key for it.
+    pub metaspace: bool,
     /// Whether byte-level BPE begins with Unicode's normalization form C. GGUF has no key for it.
     pub nfc: bool,
 }

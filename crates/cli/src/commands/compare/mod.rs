@@ -81,6 +81,17 @@ struct Row {
 impl Compare {
     pub fn run(mut self) -> Result<Exit> {
         let text = self.models.pop().expect("clap requires two");
+        if self.force && self.svg.is_none() && self.png.is_none() {
+            let message = "--force: no picture is written, and nothing is replaced".to_owned();
+            return Err(UsageError { message, hint: "omit it, or add --svg or --png" }.into());
+        }
+        for (flag, picture, other) in [("--svg", &self.svg, "png"), ("--png", &self.png, "svg")] {
+            let extension = picture.as_ref().and_then(|path| path.extension());
+            if extension.is_some_and(|extension| extension.eq_ignore_ascii_case(other)) {
+                let message = format!("{flag}: expected another name, found one that ends with .{other}");
+                return Err(UsageError { message, hint: "--svg writes SVG, --png writes PNG" }.into());
+            }
+        }
         for picture in [&self.svg, &self.png].into_iter().flatten() {
             output::check_new(picture, self.force, "--force replaces it")?;
         }

@@ -13,7 +13,7 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 /// Reads a `tokenizer.json` of byte-level BPE, which was parsed as `inner` and loaded as `tokenizer`.
-pub(crate) fn read(tokenizer: Tokenizer, inner: &tokenizers::Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedVocab> {
+pub(crate) fn read(tokenizer: &Tokenizer, inner: &tokenizers::Tokenizer, tokenizer_json: &[u8]) -> Result<OwnedVocab> {
     let wrong = |problem: &str| Error::vocabulary("tokenizer.json", problem);
     let len = tokenizer.len() as u32;
     let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
@@ -46,7 +46,7 @@ pub(crate) fn read(tokenizer: Tokenizer, inner: &tokenizers::Tokenizer, tokenize
         add_eos: Some(add_eos),
         ..Vocab::default()
     };
-    let (templates, warnings) = (tokenizer.templates, tokenizer.warnings);
+    let (templates, warnings) = (tokenizer.templates.clone(), tokenizer.warnings.clone());
     Ok(OwnedVocab { rest, tokens, merges: bpe.merges, templates, warnings })
 }
 

@@ -91,6 +91,8 @@ fn wordpiece(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
 
 fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
     let (mut charsmap, mut extra_spaces, mut prefix, mut prefix_once) = (Vec::new(), false, None, false);
+    // Whether spaces are as SentencePiece has them: removed at the end, or added in front of one.
+    let (mut stripped, mut doubled) = (false, false);
     let steps = |of: &'static str, list| {
         let whole = &json[of];
         let steps = whole[list].as_array().map_or(std::slice::from_ref(whole), Vec::as_slice);
@@ -102,7 +104,9 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
                 let rules = STANDARD.decode(step["precompiled_charsmap"].as_str().unwrap_or_default());
                 charsmap = rules.map_err(|error| wrong(format!("normalizer.precompiled_charsmap: {error}")))?;
             }
-            ("normalizer", Some("Strip")) if step["strip_left"] == false => {}
+            ("normalizer", Some("Strip")) if step["strip_left"] == false && step["strip_right"] == true => {
+                stripped = true
+            }
             ("normalizer", Some("Replace")) if step["pattern"]["Regex"] == " {2,}" => {
                 let content = step["content"].as_str();
                 if content != Some(" ") && content != Some(SPACE) {
@@ -112,8 +116,8 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
                 }
                 extra_spaces = true;
             }
-            ("normalizer", Some("Prepend")) if step["prepend"] == SPACE => prefix = Some(true),
-            ("pre_tokenizer", Some("WhitespaceSplit")) if prefix.is_none() => extra_spaces = true,
+            ("normalizer", Some("Prepend")) if step["prepend"] == SPACE => (prefix, doubled) = (Some(true), true),
+            ("pre_tokenizer", Some("WhitespaceSplit")) if prefix.is_none() => (extra_spaces, stripped) = (true, true),
             ("pre_tokenizer", Some("Metaspace")) if step["replacement"] == SPACE => {
                 let scheme = step["prepend_scheme"].as_str();
                 prefix_once = scheme == Some("first");
@@ -152,6 +156,7 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
             charsmap: charsmap.into(),
             remove_extra_whitespaces: extra_spaces,
             prefix_once,
+            metaspace: !stripped && !doubled && (prefix || extra_spaces),
             ..Normalization::default()
         },
         ..Vocab::default()

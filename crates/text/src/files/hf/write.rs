@@ -201,17 +201,20 @@ fn unigram(vocab: &Vocab) -> Result<(Value, bool, bool)> {
     let unk = vocab.unk.or_else(|| types.iter().position(|kind| *kind == TokenType::Unknown).map(|id| id as u32));
     let unk =
         unk.ok_or_else(|| Error::vocabulary("tokenizer.ggml.unknown_token_id", "expected a token, found none"))?;
-    let Normalization { charsmap, remove_extra_whitespaces, prefix_once, .. } = &vocab.normalization;
+    let Normalization { charsmap, remove_extra_whitespaces, prefix_once, metaspace, .. } = &vocab.normalization;
     let prefix = vocab.add_space_prefix.unwrap_or(false);
     // Metaspace puts no space before one; where spaces are kept, SentencePiece does.
-    let (doubled, first) = (prefix && !remove_extra_whitespaces, if *prefix_once { "first" } else { "always" });
+    let (doubled, first) =
+        (prefix && !remove_extra_whitespaces && !metaspace, if *prefix_once { "first" } else { "always" });
     let scheme = if prefix && !doubled { first } else { "never" };
     let mut normalizers = Vec::new();
     if !charsmap.is_empty() {
         normalizers.push(json!({ "type": "Precompiled", "precompiled_charsmap": STANDARD.encode(charsmap) }));
     }
     if *remove_extra_whitespaces {
-        normalizers.push(json!({ "type": "Strip", "strip_left": false, "strip_right": true }));
+        if !metaspace {
+            normalizers.push(json!({ "type": "Strip", "strip_left": false, "strip_right": true }));
+        }
         normalizers.push(json!({ "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": SPACE }));
     }
     normalizers.extend(doubled.then(prepend));

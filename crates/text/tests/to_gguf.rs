@@ -1,0 +1,73 @@
+//! A `tokenizer.json` of Unigram gives the same tokens as GGUF, or is refused.
+
+use serde_json::{Value, json};
+use trine_text::{EncodeOptions, OwnedVocab, Tokenizer, TokenizerJson};
+
+const SPACE: &str = "\u{2581}";
+
+fn unigram(normalizers: &[Value], pre_tokenizer: &Value) -> String {
+    let pieces =
+        ["<unk>", "<s>", "</s>", "<x>", "\u{2581}", "a", "b", "\u{2581}a", "\u{2581}b", "ab", "c", "d", "1", "\n"];
+    let vocab: Vec<Value> = (0..pieces.len()).map(|i| json!([pieces[i], -(1.0 + i as f32 / 8.0)])).collect();
+    let added = |id: usize, special: bool| {
+        json!({ "id": id, "content": pieces[id], "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special })
+    };
+    let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [added(0, true), added(1, true), added(2, true), added(3, false)],
+        "normalizer": if normalizers.is_empty() { Value::Null } else { normalizer },
+        "pre_tokenizer": pre_tokenizer, "post_processor": null,
+        "decoder": { "type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": true },
+        "model": { "type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false },
+    })
+    .to_string()
+}
+
+#[test]
+fn spaces_of_unigram_are_the_same_or_refused() {
+    let strip = json!({ "type": "Strip", "strip_left": false, "strip_right": true });
+    let runs = |content: &str| json!({ "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": content });
+    let prepend = json!({ "type": "Prepend", "prepend": SPACE });
+    let space =
+        |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": true });
+    let words = json!({ "type": "Sequence", "pretokenizers": [{ "type": "WhitespaceSplit" }, space("always")] });
+    for (normalizers, pre_tokenizer, refused) in [
+        (vec![], space("always"), None),
+        (vec![], space("first"), None),
+        (vec![], space("never"), None),
+        (vec![], words, Some("GGUF can hold")),
+        (vec![runs(" ")], space("always"), None),
+        (vec![runs(" ")], space("first"), None),
+        (vec![runs(" ")], space("never"), None),
+        (vec![strip.clone(), runs(SPACE)], space("always"), Some("GGUF can hold")),
+        (vec![strip.clone()], space("always"), Some("GGUF can hold")),
+        (vec![strip, runs(SPACE)], space("never"), Some("GGUF can hold")),
+        (vec![prepend], space("never"), None),
+    ] {
+        let what = format!("{normalizers:?} {pre_tokenizer}");
+        let json = unigram(&normalizers, &pre_tokenizer);
+        let own = Tokenizer::from_json(json.as_bytes(), None).unwrap();
+        let vocab = match (OwnedVocab::from_json(json.as_bytes(), None), refused) {
+            (Ok(vocab), None) => vocab.for_gguf().unwrap(),
+            (Err(error), Some(expected)) => {
+                assert!(error.to_string().contains(expected), "{what}: {error}");
+                continue;
+            }
+            (found, _) => panic!("{what}: {found:?}"),
+        };
+        let gguf = Tokenizer::new(vocab.vocab()).unwrap();
+        let back = TokenizerJson::of_vocab(&vocab.vocab()).unwrap();
+        let back = Tokenizer::from_json(back.tokenizer.as_bytes(), Some(back.config.as_bytes())).unwrap();
+        for text in ["a", " a", "  a ", "a  ", " ", "a<s> b", "<s>a <x>b", " <x> ", "a  b<x>  a", "\u{2581}a \u{2581}"]
+        {
+            for parse_special in [text.contains("<s>"), true] {
+                let options = EncodeOptions { parse_special, add_special: true };
+                let expected = own.encode(text, options);
+                assert_eq!(gguf.encode(text, options), expected, "{what}: {text:?}");
+                assert_eq!(back.encode(text, options), expected, "back, {what}: {text:?}");
+            }
+        }
+    }
+}
