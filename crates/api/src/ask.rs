@@ -86,6 +86,7 @@ pub fn prompt(value: Value) -> Option<Prompt> {
 /// Prompts of a body: a text, the ids of its tokens, or a list of either.
 pub fn prompts(value: Value) -> Option<Vec<Prompt>> {
     match value {
+        Value::Array(none) if none.is_empty() => Some(Vec::new()),
         // A list of numbers is one text.
         Value::Array(all) if all.first().is_some_and(|first| !first.is_number()) => {
             all.into_iter().map(prompt).collect()

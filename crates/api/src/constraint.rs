@@ -7,6 +7,10 @@ use serde_json::{Map, Value, json};
 use trine_engine::Sampling;
 use trine_grammar::Constraint;
 
+/// vLLM's former fields, by what `structured_outputs` has in their place.
+const GUIDED: &[(&str, &str)] =
+    &[("guided_json", "json"), ("guided_regex", "regex"), ("guided_choice", "choice"), ("guided_grammar", "grammar")];
+
 /// Takes the fields that constrain answers: OpenAI's `response_format`, vLLM's `structured_outputs`, and llama-server's `json_schema` and
 /// `grammar`. The second is the field that says so.
 ///
@@ -19,7 +23,12 @@ pub fn constraint(fields: &mut Fields) -> Result<Option<(&'static str, Constrain
         found.extend(response_format(&format)?.map(|constraint| (name, constraint)));
     }
     if let Some(outputs) = fields.object("structured_outputs")? {
-        found.push(("structured_outputs", structured_outputs(outputs)?));
+        found.push(("structured_outputs", structured_outputs("structured_outputs", outputs)?));
+    }
+    for (name, key) in GUIDED {
+        if let Some(value) = fields.take(name) {
+            found.push((name, structured_outputs(name, Map::from_iter([((*key).to_owned(), value)]))?));
+        }
     }
     if let Some(schema) = fields.take("json_schema") {
         found.push((fields.own_name("json_schema"), json_schema("json_schema", &schema)?));
@@ -110,8 +119,7 @@ fn json_schema(field: &str, schema: &Value) -> Result<Constraint, Problem> {
     Err(Problem { message, ..Problem::field(param, "") })
 }
 
-fn structured_outputs(mut outputs: Map<String, Value>) -> Result<Constraint, Problem> {
-    let name = "structured_outputs";
+fn structured_outputs(name: &str, mut outputs: Map<String, Value>) -> Result<Constraint, Problem> {
     outputs.retain(|_, value| !value.is_null());
     let mut outputs = outputs.into_iter();
     let expected = "one of json, regex, choice, grammar and json_object";
@@ -126,7 +134,7 @@ fn structured_outputs(mut outputs: Map<String, Value>) -> Result<Constraint, Pro
         "json" => match &value {
             // vLLM takes the schema as a text, too.
             Value::String(text) => Ok(Constraint::JsonSchema(text.clone())),
-            schema => json_schema("structured_outputs: json", schema),
+            schema => json_schema(&format!("{name}: json"), schema),
         },
         "regex" => Ok(Constraint::Regex(text()?)),
         "grammar" => Ok(Constraint::grammar(text()?)),
@@ -135,7 +143,7 @@ fn structured_outputs(mut outputs: Map<String, Value>) -> Result<Constraint, Pro
                 value.as_array().and_then(|all| all.iter().map(|text| Some(text.as_str()?.to_owned())).collect());
             let wrong =
                 || Problem::field(name, format_args!("choice: expected a list of strings, found {}", shown(&value)));
-            Ok(Constraint::Choices(texts.ok_or_else(wrong)?))
+            Ok(Constraint::Choices(texts.filter(|all: &Vec<String>| !all.is_empty()).ok_or_else(wrong)?))
         }
         "json_object" if value == json!(true) => Ok(any_object()),
         other => Err(Problem::field(name, format_args!("expected {expected}, found {other}"))),

@@ -2,7 +2,7 @@
 
 use crate::Problem;
 use crate::fields::{kind, shown};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What a value is. A null counts as no value.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +17,8 @@ pub enum Form {
     Word(&'static [&'static str]),
     /// An object with any fields.
     Map,
-    /// An object whose fields are all this.
-    MapOf(&'static Form),
+    /// Texts by their names, as many and as long as OpenAI's metadata may be.
+    Metadata,
     /// A list whose entries are all this.
     ListOf(&'static Form),
     /// An object with no other fields than these.
@@ -64,9 +64,7 @@ impl Form {
                 list.iter().enumerate().try_for_each(|(i, value)| entry.check(value, &format!("{place}[{i}]")))
             }
             (Form::ListOf(_), _) => wrong("a list"),
-            (Form::MapOf(entry), Value::Object(fields)) => {
-                fields.iter().try_for_each(|(name, value)| entry.check(value, &format!("{place}.{name}")))
-            }
+            (Form::Metadata, Value::Object(fields)) => metadata(fields, place),
             (Form::Object(known), Value::Object(fields)) => fields.iter().try_for_each(|(name, value)| {
                 let place = format!("{place}.{name}");
                 match known.iter().find(|(known, _)| known == name) {
@@ -79,7 +77,30 @@ impl Form {
                     }
                 }
             }),
-            (Form::Map | Form::MapOf(_) | Form::Object(_), _) => wrong("an object"),
+            (Form::Map | Form::Metadata | Form::Object(_), _) => wrong("an object"),
         }
     }
+}
+
+/// A mark of what is to be cached, which changes no answer.
+pub const CACHE_CONTROL: (&str, Form) = (
+    "cache_control",
+    Form::Object(&[("type", Form::Word(&["ephemeral"])), ("ttl", Form::Word(&["5m", "1h"])), ("scope", Form::Text)]),
+);
+
+/// Checks texts by their names, within OpenAI's limits.
+fn metadata(fields: &Map<String, Value>, place: &str) -> Result<(), Problem> {
+    if fields.len() > 16 {
+        return Err(Problem::field(place, format_args!("expected at most 16 entries, found {}", fields.len())));
+    }
+    fields.iter().try_for_each(|(name, value)| {
+        let place = format!("{place}.{name}");
+        let wrong = |problem: String| Err(Problem::field(&place, problem));
+        match value.as_str() {
+            None => wrong(format!("expected a string, found {}", kind(value))),
+            Some(text) if text.chars().count() > 512 => wrong("expected at most 512 characters".to_owned()),
+            Some(_) if name.chars().count() > 64 => wrong("expected a name of at most 64 characters".to_owned()),
+            Some(_) => Ok(()),
+        }
+    })
 }

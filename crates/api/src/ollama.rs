@@ -3,20 +3,27 @@
 use crate::chat::{self, CallIds, Delta, Turn};
 use crate::fields::shown;
 use crate::form::{self, Form};
-use crate::openai::Shared;
+use crate::openai::{Shared, logprobs};
 use crate::{Ask, Event, Fields, Framing, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::time::Duration;
-use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing, Update, Usage};
+use trine_engine::{Choice, FinishReason, PrefixCache, Prompt, Scheduling, Timing, Token, Update, Usage};
 use trine_text::ChatFormat;
 
 /// Options that say how Ollama runs a model, which is settled when a server starts.
 const OF_THE_RUNNER: form::Fields = &[
     ("num_gpu", Form::Only(&["-1", "0"], "models run on the CPU")),
     ("main_gpu", Form::Only(&["0"], "models run on the CPU")),
-    ("num_thread", Form::Only(&["0"], "--threads of the server sets it")),
+    // It changes no answer: --threads of the server sets it.
+    ("num_thread", Form::Whole(0)),
+    // A prompt has the context that --context sets, and one that is too long is refused.
+    ("num_ctx", Form::Whole(1)),
     ("num_batch", Form::Whole(1)),
+    ("draft_num_predict", Form::Whole(-1)),
+    ("embedding_only", Form::Only(&["false"], "the model answers, too")),
+    ("rope_frequency_base", Form::Only(&["0"], "the model's file says it")),
+    ("rope_frequency_scale", Form::Only(&["0"], "the model's file says it")),
     // Nothing is shifted out of a context, of which some would be kept.
     ("num_keep", Form::Whole(-1)),
     ("num_gqa", Form::Whole(0)),
@@ -36,10 +43,8 @@ const FORMER: &[(&str, &str)] = &[("tfs_z", "1"), ("penalize_newline", "true")];
 const OTHER_NAMES: &[(&str, &str)] =
     &[("max_tokens", "num_predict"), ("n_predict", "num_predict"), ("repetition_penalty", "repeat_penalty")];
 
-/// Options for several answers or their log probabilities, which this API does not tell.
+/// Options for several answers, which this API does not tell, or their log probabilities, which have their own fields.
 const OF_MANY: &[&str] = &["n", "best_of", "logprobs", "prompt_logprobs"];
-
-const NO_LOGPROBS: &str = "this API has none here: /v1/chat/completions has";
 
 /// The time as RFC 3339 writes it.
 pub fn time(seconds: u64) -> String {
@@ -49,17 +54,15 @@ pub fn time(seconds: u64) -> String {
 
 /// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks. `own` are the fields
 /// that OpenAI has, too.
-fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Problem> {
+fn common(fields: &mut Fields, own: &[&str]) -> Result<bool, Problem> {
     fields.take("model");
     keep_alive(fields)?;
-    fields.only("logprobs", &json!(false), NO_LOGPROBS)?;
-    fields.only("top_logprobs", &json!(0), NO_LOGPROBS)?;
     // A prompt that is too long is refused, and an answer ends with the context: nothing is cut or shifted, as if it had room.
     for name in ["truncate", "shift"] {
         fields.boolean(name)?;
     }
     chat::refuse_foreign(fields, own)?;
-    if let Some(name) = fields.names().find(|name| sampling::is_option(name)) {
+    if let Some(name) = fields.names().find(|name| *name != "logprobs" && sampling::is_option(name)) {
         return Err(Problem::field(name, "expected it in options"));
     }
     // Ollama streams unless told otherwise.
@@ -77,16 +80,14 @@ fn common(fields: &mut Fields, served: &Shared, own: &[&str]) -> Result<bool, Pr
         if let Some((_, own)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
             return Err(Problem::field("options", format_args!("{name}: there is no such option: expected {own}")));
         }
-        if name == "num_ctx" {
-            num_ctx(&value, served.context)?;
-        } else if sampling::is_option(&name) && !OF_MANY.contains(&name.as_str()) {
+        if sampling::is_option(&name) && !OF_MANY.contains(&name.as_str()) {
             fields.put(&name, value);
         } else {
             return Err(Problem::field("options", format_args!("{name}: there is no such option")));
         }
     }
-    // Without end, and to the end of the context, are the same here.
-    fields.take_if("num_predict", |most| [json!(-1), json!(-2)].contains(most));
+    // Without end, and to the end of the context, are the same here; 0 is none in Ollama.
+    fields.take_if("num_predict", |most| [json!(0), json!(-1), json!(-2)].contains(most));
     if let Some(most) = fields.get("num_predict").filter(|most| most.as_i64().is_some_and(|most| most < 0)) {
         let expected = "expected a number of tokens, -1 for no limit, or -2 to fill the context";
         return Err(Problem::field("num_predict", format_args!("{expected}, found {most}")));
@@ -146,22 +147,13 @@ fn is_duration(text: &str) -> bool {
     }
 }
 
-/// The server has the context that its `--context` says, and not less for a request.
-fn num_ctx(asked: &Value, context: usize) -> Result<(), Problem> {
-    if asked.as_u64().is_some_and(|asked| (1..=context as u64).contains(&asked)) {
-        return Ok(());
-    }
-    let expected = format!("expected 1 to {context}, the context of the server, which --context sets");
-    Err(Problem::field("options", format_args!("num_ctx: {expected}, found {}", shown(asked))))
-}
-
 /// The answer to a body that has no prompt: the model is loaded.
 fn load(served: &Shared, stream: bool, chat: bool) -> (Ask, Box<dyn Writer>) {
     let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
     let sampling = served.sampling.clone();
     let ask =
         Ask { prompts: Vec::new(), sampling, constraint: None, scheduling, prefix_cache, stream, progress: false };
-    (ask, Box::new(OllamaWriter::new(served, plain(), chat)))
+    (ask, Box::new(OllamaWriter::new(served, plain(), chat, false)))
 }
 
 /// An answer that is no chat: it has no parts.
@@ -174,7 +166,7 @@ fn plain() -> Turn {
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn chat(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    let stream = common(&mut fields, served, &["messages", "tools"])?;
+    let stream = common(&mut fields, &["messages", "tools", "logprobs", "top_logprobs"])?;
     let list = fields.list("messages")?.unwrap_or_default();
     if list.is_empty() {
         return Ok(load(served, stream, true));
@@ -184,7 +176,8 @@ pub fn chat(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dy
     let messages = list.into_iter().enumerate().map(translate).collect::<Result<Vec<_>, _>>()?;
     fields.put("messages", messages);
     let (ask, turn) = chat::read_one(fields, served)?;
-    Ok((ask, Box::new(OllamaWriter::new(served, turn, true))))
+    let logprobs = ask.sampling.logprobs.is_some();
+    Ok((ask, Box::new(OllamaWriter::new(served, turn, true, logprobs))))
 }
 
 /// Ids for the calls of a conversation, in which this protocol has none, and which templates write. The same conversation has the same.
@@ -196,21 +189,25 @@ struct Ids {
 }
 
 impl Ids {
+    /// An id that no call has yet. Nine digits: Mistral's templates take no other length.
+    fn next(&mut self) -> Value {
+        self.calls += 1;
+        format!("{:09}", self.calls - 1).into()
+    }
+
     /// Gives a message the ids that it lacks: its calls new ones, and a result that of the first call of its name, or of any.
     fn add(&mut self, message: &mut Map<String, Value>) {
         if message.get("role") == Some(&json!("tool")) {
             let of_its_name = |(name, _): &(Value, Value)| message.get("tool_name") == Some(name);
             let at = self.open.iter().position(of_its_name).unwrap_or_default();
-            if let Some((_, id)) = self.open.remove(at) {
-                message.entry("tool_call_id").or_insert(id);
-            }
+            let id = self.open.remove(at).map_or_else(|| self.next(), |(_, id)| id);
+            message.entry("tool_call_id").or_insert(id);
         }
         for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(call) = call.as_object_mut() else { continue };
-            // Nine digits: Mistral's templates take no other length.
-            let id = call.entry("id").or_insert_with(|| format!("{:09}", self.calls).into()).clone();
+            let id = call.get("id").cloned().unwrap_or_else(|| self.next());
+            call.insert("id".to_owned(), id.clone());
             let name = call.get("function").map_or(Value::Null, |function| function["name"].clone());
-            self.calls += 1;
             self.open.push_back((name, id));
         }
     }
@@ -220,6 +217,11 @@ impl Ids {
 fn message_of(mut message: Value, place: &str, ids: &mut Ids) -> Result<Value, Problem> {
     let Some(fields) = message.as_object_mut() else { return Ok(message) };
     ids.add(fields);
+    // A message without content is one with an empty text.
+    let content = fields.entry("content").or_insert(Value::Null);
+    if content.is_null() {
+        *content = "".into();
+    }
     let none = [Value::Null, json!([])];
     if fields.remove("images").is_some_and(|images| !none.contains(&images)) {
         return Err(Problem::field(&format!("{place}.images"), "the model reads text alone"));
@@ -238,7 +240,7 @@ fn message_of(mut message: Value, place: &str, ids: &mut Ids) -> Result<Value, P
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
-    let stream = common(&mut fields, served, &["prompt"])?;
+    let stream = common(&mut fields, &["prompt", "logprobs", "top_logprobs"])?;
     let raw = fields.boolean("raw")?.unwrap_or_default();
     fields.only("suffix", &json!(""), "models that fill in the middle are not supported")?;
     fields.only("images", &json!([]), "the model reads text alone")?;
@@ -254,36 +256,47 @@ pub fn generate(mut fields: Fields, served: &Shared, _: &str) -> Result<(Ask, Bo
         let user = json!({"role": "user", "content": prompt});
         fields.put_as("messages", system.into_iter().chain([user]).collect::<Vec<_>>(), "prompt");
         let (ask, turn) = chat::read_one(fields, served)?;
-        return Ok((ask, Box::new(OllamaWriter::new(served, turn, false))));
+        let logprobs = ask.sampling.logprobs.is_some();
+        return Ok((ask, Box::new(OllamaWriter::new(served, turn, false, logprobs))));
     }
     if system.is_some() {
         return Err(Problem::field("system", "expected none with raw: true"));
     }
     let constraint = crate::constraint::constraint(&mut fields)?;
     fields.take("stream");
+    chat::top_logprobs(&mut fields)?;
     let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
     if let Some((field, _)) = &constraint {
         chosen = crate::constraint::ends(field, &fields, chosen)?;
     }
     let prompts = vec![served.tokens(Prompt::Text(prompt), "prompt", &chosen)?];
     let (scheduling, prefix_cache) = (Scheduling::default(), PrefixCache::default());
+    let logprobs = chosen.logprobs.is_some();
     let ask = Ask { prompts, sampling: chosen, constraint, scheduling, prefix_cache, stream, progress: false };
-    Ok((ask, Box::new(OllamaWriter::new(served, plain(), false))))
+    Ok((ask, Box::new(OllamaWriter::new(served, plain(), false, logprobs))))
 }
 
 struct OllamaWriter {
-    model: String,
+    served: Shared,
     turn: Turn,
     /// Whether answers are messages, not texts.
     chat: bool,
+    logprobs: bool,
     end: Option<(String, Usage, Timing)>,
     /// Calls that are not whole yet: name and arguments.
     calls: Vec<(String, String)>,
 }
 
 impl OllamaWriter {
-    fn new(served: &Shared, turn: Turn, chat: bool) -> OllamaWriter {
-        OllamaWriter { model: served.name.clone(), turn, chat, end: None, calls: Vec::new() }
+    fn new(served: &Shared, turn: Turn, chat: bool, logprobs: bool) -> OllamaWriter {
+        OllamaWriter { served: served.clone(), turn, chat, logprobs, end: None, calls: Vec::new() }
+    }
+
+    /// Adds the log probabilities of tokens to a line, if they are to be told.
+    fn tell(&self, line: &mut Value, tokens: &[Token]) {
+        if self.logprobs {
+            line["logprobs"] = logprobs::chat(&self.served.tokenizer, tokens)["content"].take();
+        }
     }
 
     /// A line with what deltas add. Calls are told when they are whole, at the end.
@@ -298,7 +311,7 @@ impl OllamaWriter {
             }
         }
         let mut line = Map::new();
-        line.insert("model".to_owned(), self.model.as_str().into());
+        line.insert("model".to_owned(), self.served.name.as_str().into());
         line.insert("created_at".to_owned(), time(crate::openai::now()).into());
         if self.chat {
             let mut message = json!({"role": "assistant", "content": content});
@@ -354,7 +367,9 @@ impl Writer for OllamaWriter {
             Update::Progress(_) | Update::Prompt(_) => Vec::new(),
             Update::Token(token) => {
                 let deltas = self.turn.push(&token.text);
-                vec![Event::new(&self.line(deltas, false))]
+                let mut line = self.line(deltas, false);
+                self.tell(&mut line, &[token]);
+                vec![Event::new(&line)]
             }
             Update::Finished { text, finish_reason, usage, timing } => {
                 let deltas = self.turn.rest(&text, &finish_reason);
@@ -386,7 +401,10 @@ impl Writer for OllamaWriter {
             deltas.extend(self.turn.whole(choice));
             self.ended(&choice.finish_reason, choice.usage, choice.timing);
         }
-        self.last(deltas)
+        let mut line = self.last(deltas);
+        let tokens = choices.into_iter().flat_map(|choice| choice.tokens);
+        self.tell(&mut line, &tokens.collect::<Vec<Token>>());
+        line
     }
 
     fn problem(&self, problem: &Problem) -> Value {

@@ -71,7 +71,9 @@ fn checked(body: Map<String, Value>, defaults: &Sampling) -> Result<Sampling, Pr
         let wrong = |why: String| match value {
             // A list or an object in its place says itself where it is wrong.
             Value::Array(_) if param.max_len().is_some() => Problem::field(name, why),
-            Value::Object(_) if name == "logit_bias" => Problem::field(name, why),
+            Value::Object(_) if name == "logit_bias" => {
+                Problem::field(name, why.strip_prefix("logit_bias: ").unwrap_or(&why))
+            }
             _ => Problem::field(name, format_args!("expected {}, found {}", param.expected(defaults), shown(value))),
         };
         read(Map::from_iter([(name.clone(), value.clone())])).map_err(wrong)?;

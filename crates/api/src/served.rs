@@ -21,6 +21,7 @@ pub struct Served {
     reads_parts: bool,
     reads_thoughts: bool,
     reads_developers: bool,
+    reads_system: bool,
 }
 
 /// Whether a template writes the text of a content in parts, and not that of a string.
@@ -54,6 +55,13 @@ fn reads_developers(template: &Template) -> bool {
         && template.render(&messages, None, true, &Map::new()).is_ok()
 }
 
+/// Whether a template has a form for messages of the system, or takes no messages at all.
+fn reads_system(template: &Template) -> bool {
+    let messages = [Message::new("system", "hello"), Message::new("user", "hello")];
+    let is_taken = |messages: &[Message]| template.render(messages, None, true, &Map::new()).is_ok();
+    is_taken(&messages) || !is_taken(&messages[1..])
+}
+
 /// The layout of chats with a model that has no template of its own: it goes on with the text that all messages make, in which each
 /// but an assistant's begins a new paragraph.
 pub const PLAIN_TEMPLATE: &str = "{% for message in messages %}\
@@ -72,6 +80,7 @@ impl Served {
         let reads_parts = template.as_ref().is_ok_and(reads_parts);
         let reads_thoughts = template.as_ref().is_ok_and(reads_thoughts);
         let reads_developers = template.as_ref().is_ok_and(reads_developers);
+        let reads_system = template.as_ref().map_or(true, reads_system);
         Served {
             name: name.to_owned(),
             tokenizer,
@@ -83,6 +92,7 @@ impl Served {
             reads_parts,
             reads_thoughts,
             reads_developers,
+            reads_system,
         }
     }
 
@@ -99,6 +109,11 @@ impl Served {
     /// Whether the template takes messages of developers.
     pub(crate) fn reads_developers(&self) -> bool {
         self.reads_developers
+    }
+
+    /// Whether the template takes messages of the system.
+    pub(crate) fn reads_system(&self) -> bool {
+        self.reads_system
     }
 
     /// The tokens of a prompt, which has room in the context.

@@ -5,7 +5,7 @@ mod common;
 use common::{fields, served_with, tokenizer};
 use serde_json::{Value, json};
 use trine_api::openai::{self, Shared};
-use trine_api::{PLAIN_TEMPLATE, tokens};
+use trine_api::{Ask, Fields, PLAIN_TEMPLATE, Problem, Writer, ollama, tokens};
 use trine_engine::{Choice, FinishReason, PromptToken, Timing, Token, Update, Usage};
 use trine_text::{DecodeStream, EncodeOptions};
 
@@ -81,6 +81,33 @@ fn a_stream_has_those_of_the_whole_answer_in_any_order() {
     let (_, mut writer) = openai::completion(fields(&body), &served, "1").unwrap();
     let token = Token { id: 9, text: "a".to_owned(), logprob: Some(-1.0), top: Vec::new() };
     assert_eq!(writer.update(1, Update::Token(token)).len(), 1);
+}
+
+#[test]
+fn ollamas_have_the_form_of_its_api() {
+    let served = served_with(tokenizer(None), PLAIN_TEMPLATE);
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}], "logprobs": true, "top_logprobs": 2});
+    let generate = json!({"prompt": "Hi", "logprobs": true});
+    let raw = json!({"prompt": "Hi", "logprobs": true, "raw": true});
+    type Read = fn(Fields, &Shared, &str) -> Result<(Ask, Box<dyn Writer>), Problem>;
+    for (read, body, top) in
+        [(ollama::chat as Read, chat, 2), (ollama::generate, generate, 0), (ollama::generate, raw, 0)]
+    {
+        let (ask, mut writer) = read(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+        assert_eq!(ask.sampling.logprobs, Some(top));
+        let mut choice = Choice::new(0);
+        let mut lines = Vec::new();
+        let all = || updates(&served, &ask.prompts[0], 0, " a dog");
+        all().into_iter().for_each(|update| _ = choice.update(update));
+        all().into_iter().for_each(|update| lines.extend(writer.update(0, update)));
+        let told = |line: Value| line["logprobs"].as_array().cloned().unwrap_or_default();
+        let streamed = lines.iter().flat_map(|line| told(serde_json::from_str(&line.data).unwrap()));
+        let streamed: Vec<Value> = streamed.collect();
+        let (_, mut writer) = read(fields(&body), &served, "1").unwrap();
+        assert_eq!(told(writer.whole(vec![choice])), streamed);
+        let keys: Vec<&str> = streamed[0].as_object().unwrap().keys().map(String::as_str).collect();
+        assert!(["token", "logprob", "bytes", "top_logprobs"].iter().all(|key| keys.contains(key)), "{keys:?}");
+    }
 }
 
 #[test]

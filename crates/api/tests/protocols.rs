@@ -18,8 +18,8 @@ fn a_protocol_takes_no_field_of_another() {
     let protocols: &[(Read, Value, &[&str])] = &[
         (anthropic::messages, json!({"messages": messages, "max_tokens": 5}), &["messages", "max_tokens", "tools"]),
         (responses::response, json!({"input": "Hi", "max_output_tokens": 5}), &["tools", "top_logprobs", "prompt"]),
-        (ollama::chat, json!({"messages": messages}), &["messages", "tools"]),
-        (ollama::generate, json!({"prompt": "Hi"}), &["prompt"]),
+        (ollama::chat, json!({"messages": messages}), &["messages", "tools", "logprobs", "top_logprobs"]),
+        (ollama::generate, json!({"prompt": "Hi"}), &["prompt", "logprobs", "top_logprobs"]),
     ];
     let foreign = [
         ("messages", messages.clone()),
@@ -64,8 +64,7 @@ fn a_protocol_takes_no_field_of_another() {
 #[test]
 fn what_ollamas_clients_send_passes() {
     let served = plain();
-    let none =
-        json!({"logprobs": false, "top_logprobs": 0, "truncate": true, "shift": false, "options": {"num_ctx": 64}});
+    let none = json!({"logprobs": false, "top_logprobs": 0, "truncate": true, "shift": false, "options": {"num_ctx": 1 << 21, "num_predict": 0, "num_thread": 4}});
     let messages = json!([{"role": "user", "content": "Hi", "images": null, "thinking": null}]);
     let chat = with(&json!({"messages": messages}), &none);
     assert_eq!(message(ollama::chat(fields(&chat), &served, "1")), "");
@@ -73,10 +72,10 @@ fn what_ollamas_clients_send_passes() {
         json!({"prompt": "Hi", "template": "", "system": "", "suffix": "", "images": null, "context": [], "raw": true});
     assert_eq!(message(ollama::generate(fields(&with(&more, &none)), &served, "1")), "");
     for (more, expected) in [
-        (json!({"logprobs": true}), "logprobs: expected false"),
+        (json!({"logprobs": 1}), "logprobs: expected true or false"),
+        (json!({"top_logprobs": 2}), "top_logprobs: expected logprobs: true beside it"),
         (json!({"truncate": 1}), "truncate: expected true or false"),
-        (json!({"options": {"num_ctx": -1}}), "options: num_ctx: expected 1 to 1048576"),
-        (json!({"options": {"num_ctx": 1 << 21}}), "options: num_ctx: expected 1 to 1048576"),
+        (json!({"options": {"num_ctx": 0}}), "options.num_ctx: expected a whole number of at least 1, found 0"),
     ] {
         let refused = message(ollama::chat(fields(&with(&chat, &more)), &served, "1"));
         assert!(refused.starts_with(expected), "{refused:?}");
@@ -213,10 +212,10 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
         (json!({"include": ["everything"]}), "include: expected a list of message.output_text.logprobs,"),
         (json!({"include": "reasoning.encrypted_content"}), "include: expected a list, found a string"),
         (
-            json!({"stream_options": {"include_obfuscation": true}}),
-            "stream_options: include_obfuscation: expected false, found true",
+            json!({"stream_options": {"include_obfuscation": 1}}),
+            "stream_options.include_obfuscation: expected true or false, found 1",
         ),
-        (json!({"stream_options": {"include_usage": true}}), "stream_options: include_usage: there is no such field"),
+        (json!({"stream_options": {"include_usage": true}}), "stream_options.include_usage: there is no such field"),
         (format(json!({"type": "text", "x": 1})), "text.format.x: there is no such field; expected type"),
         (
             format(json!({"type": "json_object", "schema": {}})),
@@ -267,7 +266,9 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
     // What clients send, and what answers have.
     let text = json!({"type": "output_text", "text": "x", "annotations": [], "logprobs": []});
     for body in [
-        json!({"tool_choice": "auto", "stream": true, "stream_options": {"include_obfuscation": false}}),
+        json!({"tool_choice": "auto", "stream": true, "stream_options": {"include_obfuscation": true}}),
+        json!({"max_tool_calls": 5, "truncation": "auto"}),
+        item(json!({"type": "function_call", "call_id": "1", "name": "x", "arguments": "{}", "parsed_arguments": {}})),
         json!({"reasoning": {"effort": "low", "summary": "auto", "context": null}, "include": ["reasoning.encrypted_content"]}),
         item(
             json!({"type": "reasoning", "id": "1", "summary": [], "content": [{"type": "reasoning_text", "text": "x"}], "status": "completed"}),
@@ -328,7 +329,7 @@ fn numbers_below_zero_mean_what_they_mean_to_others() {
     let predicted = |most: Value| {
         ollama::generate(fields(&json!({"prompt": "Hi", "options": {"num_predict": most}})), &served, "1")
     };
-    for (most, meant) in [(json!(-1), None), (json!(-2), None), (json!(7), Some(7))] {
+    for (most, meant) in [(json!(-1), None), (json!(0), None), (json!(-2), None), (json!(7), Some(7))] {
         assert_eq!(predicted(most).map(|(ask, _)| ask.sampling.max_tokens), Ok(meant));
     }
     let expected = "num_predict: expected a number of tokens, -1 for no limit, or -2 to fill the context, found -9";
@@ -417,6 +418,7 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
     let own = |more: Value| json!({"tools": [with(&json!({"name": "x", "input_schema": {}}), &more)]});
     let message_of = |role: &str, part: Value| json!({"messages": [{"role": role, "content": [part]}]});
     let user = |part: Value| message_of("user", part);
+    let one = |message: Value| json!({"messages": [message]});
     let items = |role: &str, part: Value| json!({"input": [{"role": role, "content": [part]}]});
     let refusal = json!({"type": "refusal", "refusal": "No."});
     let cases: &[(&(Read, Value), Value, &str)] = &[
@@ -463,6 +465,42 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
             "messages[0].content[0]: image_url: the model reads text alone",
         ),
         (chat, message_of("assistant", refusal.clone()), ""),
+        (chat, user(json!({"type": "text", "text": 5})), "messages[0].content[0].text: expected a string, found 5"),
+        (chat, one(json!({"role": "user"})), "messages[0].content: expected a string or a list of parts, found null"),
+        (chat, one(json!({"role": "user", "content": "a", "name": 3})), "messages[0].name: expected a string, found 3"),
+        (
+            chat,
+            one(json!({"role": "assistant", "content": "a", "reasoning_content": 3})),
+            "messages[0].reasoning_content: expected a string, found 3",
+        ),
+        (chat, one(json!({"role": "tool", "content": "a"})), "messages[0].tool_call_id: expected the id of a call"),
+        (
+            chat,
+            one(json!({"role": "tool", "content": "a", "tool_call_id": 3})),
+            "messages[0].tool_call_id: expected a string, found 3",
+        ),
+        (ollama, json!({"messages": [{"role": "user"}, {"role": "tool", "content": "a", "tool_name": "x"}]}), ""),
+        (
+            chat,
+            json!({"tools": [{"type": "function", "function": {"name": "x"}, "cache_control": {"type": "ephemeral"}}]}),
+            "",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "document", "source": {"type": "base64", "data": "x"}})),
+            "messages[0].content[0].source: base64: the model reads text alone",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "document", "source": {"type": "text", "data": "x"}, "citations": {"enabled": true}})),
+            "messages[0].content[0].citations.enabled: expected false, found true: answers cite nothing",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "search_result", "content": [{"type": "image"}]})),
+            "messages[0].content[0].content[0]: image: the model reads text alone",
+        ),
+        (anthropic, json!({"tools": [{"name": "x"}]}), "tools[0].input_schema: expected a JSON Schema"),
         (chat, user(refusal.clone()), "messages[0].content[0]: expected a part of type \"text\""),
         (
             chat,
@@ -564,6 +602,119 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
 }
 
 #[test]
+fn what_clients_send_back_of_an_answer_changes_nothing() {
+    // A template that writes all of a call.
+    let served = served(CALLS.replace("c.function | tojson", "c | tojson").as_str());
+    let body = |more: &Value, of_call: &Value, of_function: &Value| {
+        let function = with(&json!({"name": "now", "arguments": "{}"}), of_function);
+        let call = with(&json!({"id": "1", "type": "function", "function": function}), of_call);
+        json!({"messages": [
+            {"role": "user", "content": "Hi"},
+            with(&json!({"role": "assistant", "content": "x", "tool_calls": [call]}), more),
+            {"role": "tool", "tool_call_id": "1", "content": "noon"},
+        ]})
+    };
+    let none = json!({});
+    let prompt = |body: &Value| {
+        let (ask, _) = openai::chat(fields(body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+        served.tokenizer.decode(&ask.prompts[0])
+    };
+    let plain = prompt(&body(&none, &none, &none));
+    let message = json!({
+        "refusal": null, "annotations": [], "audio": null, "function_call": null, "id": "a", "parsed": {"a": 1},
+        "provider_specific_fields": {"refusal": null}, "reasoning_details": [], "cache_control": {"type": "ephemeral"},
+        "thinking_blocks": [{"type": "thinking", "thinking": "Hm", "signature": ""}],
+    });
+    let call = json!({"index": 0, "extra_content": {"google": {}}, "provider_specific_fields": {}});
+    let function = json!({"index": 0, "parsed_arguments": {}, "provider_specific_fields": null});
+    assert_eq!(prompt(&body(&message, &call, &function)), plain);
+    assert!(plain.contains("now") && !plain.contains("index"), "{plain}");
+}
+
+#[test]
+fn functions_are_called_as_before_there_were_tools() {
+    let served = served(CALLS);
+    let function = json!({"name": "now", "parameters": {"type": "object"}});
+    let body = json!({"functions": [function], "function_call": {"name": "now"}, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": null, "function_call": {"name": "now", "arguments": "{}"}},
+        {"role": "function", "name": "now", "content": "noon"},
+    ]});
+    let read = |body: &Value| openai::chat(fields(body), &served, "1");
+    let (ask, mut writer) = read(&body).unwrap_or_else(|problem| panic!("{problem:?}"));
+    let prompt = served.tokenizer.decode(&ask.prompts[0]);
+    assert!(prompt.contains(r#"<tool_call>{"name": "now", "arguments": {}}</tool_call>noon"#), "{prompt}");
+    let Some((_, Constraint::Chat(form))) = ask.constraint else { panic!("no form") };
+    assert_eq!((form.tool_choice, form.parallel_tool_calls), (ToolChoice::Named("now".to_owned()), false));
+    let text = r#"<tool_call>{"name": "now", "arguments": {"zone": "UTC"}}</tool_call>"#.to_owned();
+    let whole = writer.whole(vec![Choice { text, finish_reason: FinishReason::EndToken, ..Choice::new(0) }]);
+    let (choice, call) = (&whole["choices"][0], &whole["choices"][0]["message"]["function_call"]);
+    assert_eq!((&choice["finish_reason"], &call["name"]), (&"function_call".into(), &"now".into()), "{whole}");
+    assert_eq!(call["arguments"].as_str().unwrap().replace(' ', ""), r#"{"zone":"UTC"}"#);
+    assert!(choice["message"].get("tool_calls").is_none(), "{whole}");
+    for (more, expected) in [
+        (json!({"functions": null}), "function_call: expected functions beside it"),
+        (json!({"tools": []}), "tools: functions says the same"),
+        (
+            json!({"function_call": "any"}),
+            "function_call: expected \"auto\", \"none\" or {\"name\":\"...\"}, found \"any\"",
+        ),
+    ] {
+        assert_eq!(message(read(&with(&body, &more))), expected);
+    }
+}
+
+#[test]
+fn what_is_text_in_a_message_becomes_its_text() {
+    let served = plain();
+    let content = json!([
+        {"type": "document", "title": "Tale", "context": "Old", "source": {"type": "text", "media_type": "text/plain", "data": "Once"}},
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "upon"}]}},
+        {"type": "search_result", "source": "x", "title": "Found", "content": [{"type": "text", "text": "a time"}]},
+    ]);
+    let body = json!({"messages": [{"role": "user", "content": content}], "max_tokens": 5});
+    let (ask, _) = anthropic::messages(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+    let prompt = served.tokenizer.decode(&ask.prompts[0]);
+    assert!(prompt.ends_with("Tale\nOld\nOnce\nupon\nFound\na time"), "{prompt:?}");
+}
+
+#[test]
+fn thoughts_are_told_or_not_at_all() {
+    // A template with thoughts.
+    let served = served("{% for m in messages %}{{ m.content }}{% endfor %}<think>\n{# </think> #}");
+    for (display, told) in [("summarized", "Hm"), ("omitted", "")] {
+        let thinking = json!({"type": "adaptive", "display": display});
+        let body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "thinking": thinking});
+        let (_, mut writer) =
+            anthropic::messages(fields(&body), &served, "1").unwrap_or_else(|problem| panic!("{problem:?}"));
+        let text = "Hm</think>Yes".to_owned();
+        let whole = writer.whole(vec![Choice { text, finish_reason: FinishReason::EndToken, ..Choice::new(0) }]);
+        let content = &whole["content"];
+        assert_eq!((&content[0]["thinking"], &content[1]["text"]), (&told.into(), &"Yes".into()), "{whole}");
+    }
+    let body = json!({"messages": [], "max_tokens": 5, "thinking": {"type": "adaptive", "display": "updates"}});
+    assert!(message(anthropic::messages(fields(&body), &served, "1")).starts_with("thinking.display: expected"));
+}
+
+#[test]
+fn the_tokens_of_an_input_are_counted() {
+    let served = plain();
+    let (ask, _) = responses::response(fields(&json!({"input": "Hi there"})), &served, "1").unwrap();
+    let counted = responses::input_tokens(fields(&json!({"input": "Hi there"})), &served);
+    let expected = json!({"object": "response.input_tokens", "input_tokens": ask.prompts[0].len()});
+    assert_eq!(counted, Ok(expected));
+}
+
+#[test]
+fn anthropics_clients_go_on_without_threads() {
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "thread": {"type": "create"}});
+    let problem = anthropic::messages(fields(&body), &plain(), "1").err().unwrap();
+    let error = &anthropic::problem(&problem)["error"];
+    let details = json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]});
+    assert_eq!((&error["type"], &error["details"]), (&"invalid_request_error".into(), &details), "{error}");
+}
+
+#[test]
 fn what_says_who_asks_has_its_types() {
     let served = plain();
     let [chat, response, anthropic, ollama] = &with_calls();
@@ -571,9 +722,12 @@ fn what_says_who_asks_has_its_types() {
     let of_openai = [chat, response, &completion];
     let good = json!({
         "user": "ann", "store": true, "service_tier": "auto", "safety_identifier": "a", "prompt_cache_key": "b",
-        "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "30m", "mode": "implicit"}, "metadata": {"a": "b"},
+        "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "30m", "mode": "explicit"}, "metadata": {"a": "b"},
     });
+    let long_name = format!("metadata.{}: expected a name of at most 64 characters", "x".repeat(65));
+    let many: Value = (0..17).map(|i| (i.to_string(), json!("x"))).collect();
     for (read, body) in of_openai {
+        let many = many.clone();
         assert_eq!(message(read(fields(&with(body, &good)), &served, "1")), "", "{body}");
         for (name, value, expected) in [
             ("user", json!(5), "user: expected a string, found 5"),
@@ -581,8 +735,12 @@ fn what_says_who_asks_has_its_types() {
             ("service_tier", json!("best"), "service_tier: expected one of auto, default,"),
             ("safety_identifier", json!({}), "safety_identifier: expected a string, found an object"),
             ("prompt_cache_retention", json!("1h"), "prompt_cache_retention: expected one of in_memory,"),
-            ("prompt_cache_options", json!({"mode": "explicit"}), "prompt_cache_options.mode: expected \"implicit\""),
+            ("prompt_cache_options", json!({"mode": "none"}), "prompt_cache_options.mode: expected one of implicit,"),
             ("metadata", json!({"a": 5}), "metadata.a: expected a string, found 5"),
+            ("metadata", json!({"a": null}), "metadata.a: expected a string, found null"),
+            ("metadata", json!({"a": "x".repeat(513)}), "metadata.a: expected at most 512 characters"),
+            ("metadata", json!({"x".repeat(65): "a"}), &long_name),
+            ("metadata", many, "metadata: expected at most 16 entries, found 17"),
             ("moderation", json!({"model": "x"}), "moderation: no model here moderates"),
             ("context_management", json!([{"type": "compaction"}]), "context_management: a prompt is never cut"),
         ] {
@@ -607,14 +765,55 @@ fn what_says_who_asks_has_its_types() {
         (anthropic, json!({"metadata": {"user_id": 5}}), "metadata.user_id: expected a string, found 5"),
         (anthropic, json!({"service_tier": "flex"}), "service_tier: expected one of auto, standard_only"),
         (anthropic, json!({"container": "x"}), "container: no code runs here"),
+        (
+            anthropic,
+            json!({
+                "speed": "standard", "diagnostics": {}, "user_profile_id": "a", "workspace_id": "b", "billing_policy": {},
+                "compaction": {}, "fallbacks": [], "cache_control": {"type": "ephemeral", "ttl": "1h"},
+            }),
+            "",
+        ),
+        (anthropic, json!({"speed": "fast"}), "speed: expected \"standard\", found \"fast\": there is one speed"),
+        (anthropic, json!({"compaction": {"x": 1}}), "compaction: expected {}, found {\"x\":1}: a prompt is never cut"),
+        (anthropic, json!({"fallbacks": ["x"]}), "fallbacks: expected [], found [\"x\"]: no other model answers"),
+        (anthropic, json!({"cache_control": {"type": "x"}}), "cache_control.type: expected one of ephemeral"),
+        (anthropic, json!({"stop_sequences": "x"}), "stop_sequences: expected a list, found a string"),
+        (anthropic, json!({"thinking": {"type": "enabled", "budget_tokens": 2048}}), ""),
+        (
+            anthropic,
+            json!({"thinking": {"type": "enabled", "budget_tokens": "x"}}),
+            "thinking.budget_tokens: expected a whole number of at least 0, found a string",
+        ),
+        (anthropic, json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: expected a number of tokens"),
+        (chat, json!({"stream": true, "stream_options": {"zz": 1}}), "stream_options.zz: there is no such field"),
+        (chat, json!({"logit_bias": {"x": 1}}), "logit_bias: `x` is no token id"),
+        (chat, json!({"structured_outputs": {"choice": []}}), "structured_outputs: choice: expected a list of strings"),
+        (chat, json!({"guided_json": 5}), "guided_json: json: expected a JSON Schema, found 5"),
+        (chat, json!({"guided_choice": ["a", "b"]}), ""),
+        (chat, json!({"reasoning": {"effort": "low"}, "enable_thinking": false, "usage": {"include": true}}), ""),
+        (chat, json!({"reasoning": {"efort": "low"}}), "reasoning.efort: there is no such field"),
+        (chat, json!({"usage": {"x": true}}), "usage.x: there is no such field"),
+        (
+            chat,
+            json!({
+                "use_beam_search": false, "n_probs": 0, "id_slot": -1, "lora": [], "length_penalty": 1.0,
+                "spaces_between_special_tokens": true, "reasoning_format": "auto", "include_reasoning": true, "request_id": "x",
+            }),
+            "",
+        ),
+        (
+            chat,
+            json!({"use_beam_search": true}),
+            "use_beam_search: expected false, found true: there is no beam search",
+        ),
         (ollama, option("num_predict", json!(16.0)), ""),
         (ollama, option("num_gpu", json!(99)), "options.num_gpu: expected -1 or 0, found 99: models run on the CPU"),
         (ollama, option("num_gpu", json!(0)), ""),
         (ollama, option("main_gpu", json!(1)), "options.main_gpu: expected 0, found 1: models run on the CPU"),
         (
             ollama,
-            option("num_thread", json!(4)),
-            "options.num_thread: expected 0, found 4: --threads of the server sets it",
+            option("num_thread", json!(-1)),
+            "options.num_thread: expected a whole number of at least 0, found -1",
         ),
         (
             ollama,

@@ -70,6 +70,28 @@ fn calls_come_back_to_the_templates_that_wrote_them() {
 }
 
 #[test]
+fn a_template_gets_the_ids_and_roles_that_it_takes() {
+    let asks = "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}{{ raise_exception('ids') }}\
+        {% endif %}{{ c.id }}{% endfor %}{% if m.tool_call_id %}={{ m.tool_call_id }};{% endif %}{{ m.content }}{% endfor %}";
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "now", "arguments": "{}"}});
+    let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": ""});
+    let body = json!({"messages": [
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": "", "tool_calls": [call("call_long_1"), call("abcdefghi")]},
+        result("call_long_1"), result("abcdefghi"),
+    ]});
+    assert_eq!(prompt(&served(asks), &body), "call00000abcdefghi=call00000;=abcdefghi;");
+    // As gemma-2's.
+    let refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
+        {% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    let body = json!({"messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hm"},
+        {"role": "user", "content": "Go on"},
+    ]});
+    assert_eq!(prompt(&served(refuses), &body), "<user>Be brief.\nHi<assistant>Hm<user>Go on");
+}
+
+#[test]
 fn a_call_that_was_cut_comes_back_where_the_template_takes_it() {
     let call = |arguments: &str| json!({"id": "abcdefghi", "type": "function", "function": {"name": "now", "arguments": arguments}});
     let body = |calls: Value| {

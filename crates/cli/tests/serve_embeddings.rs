@@ -98,14 +98,17 @@ fn more_than_may_wait_are_refused_and_who_has_left_waits_no_more() {
     let server = Server::start(&["--max-queued", "0", ENCODER]);
     std::thread::scope(|scope| {
         let many = begin(scope, &server);
-        for path in [PATH, "/api/embed"] {
-            let refused = server.post(path, &ask("a cat"));
+        for (path, body) in
+            [(PATH, ask("a cat")), ("/api/embed", ask("a cat")), ("/api/embeddings", json!({"prompt": "a cat"}))]
+        {
+            let refused = server.post(path, &body);
             assert_eq!(refused.status, 429, "{}", refused.text);
             assert!(refused.headers.contains_key("retry-after") && refused.text.contains("requests wait already"));
         }
         many.join().unwrap();
     });
-    vectors(&server, "a cat");
+    let one = server.post("/api/embeddings", &json!({"prompt": "a cat"}));
+    assert_eq!(vec![one.json()["embedding"].clone()], vectors(&server, "a cat"), "{}", one.text);
     let stream = connect(&server);
     drop(stream);
     server.wait_for("trine_embedding_requests_running", 0.0);

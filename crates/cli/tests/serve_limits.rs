@@ -112,6 +112,8 @@ fn every_request_counts_for_its_key() {
         ("/tokenize", json!({"content": "Hi"})),
         ("/v1/embeddings", json!({"input": "Hi"})),
         ("/api/embed", json!({"input": "Hi"})),
+        ("/api/embeddings", json!({"prompt": "Hi"})),
+        ("/v1/responses/input_tokens", json!({"input": "Hi"})),
         ("/detokenize", json!({"tokens": [1]})),
         ("/apply-template", json!({"messages": messages})),
         ("/v1/messages/count_tokens", json!({"messages": messages})),

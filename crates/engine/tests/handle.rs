@@ -124,7 +124,7 @@ fn how_busy_an_engine_is_waits_for_no_step() {
     assert_eq!(handle.load().unwrap().waiting, 1);
     open.send(()).unwrap();
     running.answer().unwrap();
-    late.map(|thread| thread.join().unwrap());
+    late.into_iter().for_each(|thread| _ = thread.join().unwrap());
     handle.ping().unwrap();
     let after = handle.load().unwrap();
     assert_eq!((after.running, after.waiting, after.used_blocks), (0, 0, 0));

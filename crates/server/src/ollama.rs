@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use trine_api::{Problem, ollama, prompts};
+use trine_engine::Prompt;
 
 /// A model as `/api/tags` lists it.
 fn model(app: &App, model: &Value) -> Value {
@@ -84,6 +85,29 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Reply {
     }
 }
 
+/// The former endpoint, for one text.
+pub async fn embed_one(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let note = Note::of(&request);
+    let embedded = async {
+        let admission = Admission::of(&request);
+        let prompt = read(&app, request, |app, mut fields| {
+            check_model(app, &fields)?;
+            fields.take("model");
+            fields.object("options")?;
+            ollama::keep_alive(&mut fields)?;
+            let prompt = fields.string("prompt")?.ok_or_else(|| Problem::field("prompt", "expected a string"))?;
+            fields.finish()?;
+            Ok(prompt)
+        });
+        let (mut embeddings, _) = embed_texts(&app, vec![Prompt::Text(prompt.await?)], admission, &note).await?;
+        Ok(json!({"embedding": embeddings.pop()}))
+    };
+    match embedded.await {
+        Ok(body) => Ok(json(200, &body)),
+        Err(problem) => Err(refused(&app, &problem, ollama::problem)),
+    }
+}
+
 pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (begun, note) = (Instant::now(), Note::of(&request));
     let embedded = async {
@@ -97,7 +121,9 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> Reply {
             fields.boolean("truncate")?;
             fields.only("dimensions", &json!(app.embeddings()?.width), "the model gives these")?;
             let wrong = || Problem::field("input", "expected a string or a list of strings");
-            let inputs = prompts(fields.take("input").unwrap_or_default()).ok_or_else(wrong)?;
+            let inputs = prompts(fields.take("input").unwrap_or_default())
+                .filter(|inputs| !inputs.is_empty())
+                .ok_or_else(wrong)?;
             fields.finish()?;
             Ok(inputs)
         });

@@ -10,6 +10,8 @@ pub struct MessageWriter {
     prompt_tokens: usize,
     /// Texts that end the answer.
     stops: Vec<String>,
+    /// Whether blocks of thoughts have no text.
+    omits_thoughts: bool,
     turn: Turn,
     blocks: Blocks,
     usage: Usage,
@@ -21,7 +23,29 @@ impl MessageWriter {
     pub fn new(id: String, model: String, prompt_tokens: usize, stops: Vec<String>, turn: Turn) -> MessageWriter {
         let (blocks, usage) = (Blocks::default(), Usage::default());
         let (stop_reason, stop_sequence) = ("end_turn", None);
-        MessageWriter { id, model, prompt_tokens, stops, turn, blocks, usage, stop_reason, stop_sequence }
+        let omits_thoughts = false;
+        MessageWriter {
+            id,
+            model,
+            prompt_tokens,
+            stops,
+            omits_thoughts,
+            turn,
+            blocks,
+            usage,
+            stop_reason,
+            stop_sequence,
+        }
+    }
+
+    /// The same with thoughts that are not told.
+    pub fn without_thoughts(self) -> MessageWriter {
+        MessageWriter { omits_thoughts: true, ..self }
+    }
+
+    /// Whether the text of a block is not told.
+    fn omits(&self, block: &Block) -> bool {
+        self.omits_thoughts && *block == Block::Reasoning
     }
 
     fn message(&self, content: Vec<Value>, ended: bool) -> Value {
@@ -92,7 +116,8 @@ impl MessageWriter {
                 Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": index}))
             }
         };
-        steps.into_iter().map(event).collect()
+        let is_told = |step: &Step| !matches!(step, Step::Add(index, _) if self.omits(&self.blocks.all[*index].0));
+        steps.into_iter().filter(is_told).map(event).collect()
     }
 }
 
@@ -154,7 +179,8 @@ impl Writer for MessageWriter {
             self.blocks.push(deltas);
             self.ended(&choice.finish_reason, choice.usage);
         }
-        let content = self.blocks.all.iter().map(|(block, text)| content(block, text, false)).collect();
+        let told = |(block, text): &(Block, String)| content(block, if self.omits(block) { "" } else { text }, false);
+        let content = self.blocks.all.iter().map(told).collect();
         self.message(content, true)
     }
 

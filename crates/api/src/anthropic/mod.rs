@@ -8,6 +8,9 @@ pub use request::{count_tokens, messages};
 use crate::{Problem, ProblemKind};
 use serde_json::{Value, json};
 
+/// What clients know a server without threads by: they go on without.
+const NO_THREADS: &str = "thread_unsupported_request";
+
 /// The body of a problem.
 pub fn problem(problem: &Problem) -> Value {
     let kind = match problem.kind {
@@ -21,5 +24,9 @@ pub fn problem(problem: &Problem) -> Value {
         ProblemKind::Timeout => "timeout_error",
         ProblemKind::Server => "api_error",
     };
-    json!({"type": "error", "error": {"type": kind, "message": problem.message}})
+    let mut error = json!({"type": kind, "message": problem.message});
+    if problem.code == Some(NO_THREADS) {
+        error["details"] = json!({"error_code": NO_THREADS, "unsupported": [problem.param]});
+    }
+    json!({"type": "error", "error": error})
 }

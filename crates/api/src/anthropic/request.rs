@@ -1,18 +1,26 @@
 use super::answer::MessageWriter;
 use crate::chat;
 use crate::fields::{kind, shown};
-use crate::form::{self, Form};
+use crate::form::{self, CACHE_CONTROL, Form};
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
+use trine_engine::sample::thinks as thinks_at_all;
 
 /// Fields that say who asks or where, and change no answer.
 const OF_THE_CALLER: form::Fields = &[
     ("metadata", Form::Object(&[("user_id", Form::Text)])),
     ("service_tier", Form::Word(&["auto", "standard_only"])),
-    ("cache_control", Form::Map),
+    CACHE_CONTROL,
     ("inference_geo", Form::Text),
     ("context_management", Form::Map),
+    ("diagnostics", Form::Map),
+    ("user_profile_id", Form::Text),
+    ("workspace_id", Form::Text),
+    ("billing_policy", Form::Any),
+    ("speed", Form::Only(&["\"standard\""], "there is one speed")),
+    ("compaction", Form::Only(&["{}"], "a prompt is never cut or compacted")),
+    ("fallbacks", Form::Only(&["[]"], "no other model answers")),
 ];
 
 /// Fields that are known, and not supported.
@@ -24,7 +32,7 @@ const TOOL: Form = Form::Object(&[
     ("description", Form::Text),
     ("input_schema", Form::Map),
     ("strict", Form::Flag),
-    ("cache_control", Form::Map),
+    CACHE_CONTROL,
     ("eager_input_streaming", Form::Flag),
     ("defer_loading", Form::Only(&["false"], "the model is told of all tools at once")),
     ("allowed_callers", Form::Only(&["[\"direct\"]"], "no program calls tools here")),
@@ -40,7 +48,7 @@ const TOOL_CHOICE: Form = Form::Object(&[
 const THINKING: Form = Form::Object(&[
     ("type", Form::Word(&["enabled", "adaptive", "disabled"])),
     ("budget_tokens", Form::Any),
-    ("display", Form::Only(&["\"summarized\""], "thoughts are given as they are")),
+    ("display", Form::Only(&["\"summarized\"", "\"omitted\""], "thoughts are given as they are, or not at all")),
 ]);
 
 const OUTPUT: Form = Form::Object(&[
@@ -51,13 +59,18 @@ const OUTPUT: Form = Form::Object(&[
 const MESSAGE: Form = Form::Object(&[("role", Form::Any), ("content", Form::Any)]);
 
 const TYPE: (&str, Form) = ("type", Form::Text);
-const CACHED: (&str, Form) = ("cache_control", Form::Map);
+
+const CITATIONS: (&str, Form) =
+    ("citations", Form::Object(&[("enabled", Form::Only(&["false"], "answers cite nothing"))]));
+
+/// A source of a document that is text.
+const SOURCE: Form = Form::Object(&[TYPE, ("media_type", Form::Text), ("data", Form::Text), ("content", Form::Any)]);
 
 /// What blocks of each type say.
 const BLOCKS: &[(&str, Form)] = &[
-    ("text", Form::Object(&[TYPE, ("text", Form::Text), ("citations", Form::ListOf(&Form::Any)), CACHED])),
-    ("thinking", Form::Object(&[TYPE, ("thinking", Form::Text), ("signature", Form::Text), CACHED])),
-    ("redacted_thinking", Form::Object(&[TYPE, ("data", Form::Text), CACHED])),
+    ("text", Form::Object(&[TYPE, ("text", Form::Text), ("citations", Form::ListOf(&Form::Any)), CACHE_CONTROL])),
+    ("thinking", Form::Object(&[TYPE, ("thinking", Form::Text), ("signature", Form::Text), CACHE_CONTROL])),
+    ("redacted_thinking", Form::Object(&[TYPE, ("data", Form::Text), CACHE_CONTROL])),
     (
         "tool_use",
         Form::Object(&[
@@ -66,12 +79,40 @@ const BLOCKS: &[(&str, Form)] = &[
             ("name", Form::Text),
             ("input", Form::Map),
             ("caller", Form::Map),
-            CACHED,
+            CACHE_CONTROL,
         ]),
     ),
     (
         "tool_result",
-        Form::Object(&[TYPE, ("tool_use_id", Form::Text), ("content", Form::Any), ("is_error", Form::Flag), CACHED]),
+        Form::Object(&[
+            TYPE,
+            ("tool_use_id", Form::Text),
+            ("content", Form::Any),
+            ("is_error", Form::Flag),
+            CACHE_CONTROL,
+        ]),
+    ),
+    (
+        "document",
+        Form::Object(&[
+            TYPE,
+            ("source", Form::Map),
+            ("title", Form::Text),
+            ("context", Form::Text),
+            CITATIONS,
+            CACHE_CONTROL,
+        ]),
+    ),
+    (
+        "search_result",
+        Form::Object(&[
+            TYPE,
+            ("source", Form::Text),
+            ("title", Form::Text),
+            ("content", Form::Any),
+            CITATIONS,
+            CACHE_CONTROL,
+        ]),
     ),
 ];
 
@@ -91,11 +132,13 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     if fields.get("max_tokens").is_none_or(|most| most.as_u64().is_none_or(|most| most == 0)) {
         return Err(Problem::field("max_tokens", "expected a number of tokens, at least 1"));
     }
-    let chat = translate(&mut fields)?;
+    let omits_thoughts = fields.get("thinking").is_some_and(|thinking| thinking["display"] == "omitted");
+    let chat = translate(&mut fields, served)?;
     let (ask, turn) = chat::read_one(chat, served)?;
     let (model, prompt) = (served.name.clone(), ask.prompts[0].len());
     let stops = ask.sampling.stop.clone();
-    Ok((ask, Box::new(MessageWriter::new(format!("msg_{id}"), model, prompt, stops, turn))))
+    let writer = MessageWriter::new(format!("msg_{id}"), model, prompt, stops, turn);
+    Ok((ask, Box::new(if omits_thoughts { writer.without_thoughts() } else { writer })))
 }
 
 /// Answers `/v1/messages/count_tokens`.
@@ -103,14 +146,18 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn count_tokens(mut fields: Fields, served: &Shared) -> Result<Value, Problem> {
-    let chat = translate(&mut fields)?;
+    let chat = translate(&mut fields, served)?;
     let (ask, _) = chat::read_one(chat, served)?;
     Ok(json!({"input_tokens": ask.prompts[0].len()}))
 }
 
 /// The fields in OpenAI's words.
-fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
+fn translate(fields: &mut Fields, served: &Shared) -> Result<Fields, Problem> {
     fields.take("model");
+    if fields.has("thread") {
+        let problem = Problem::field("thread", "nothing is stored: send the whole conversation as messages");
+        return Err(Problem { code: Some(super::NO_THREADS), ..problem });
+    }
     fields.refuse(REFUSED)?;
     fields.pass(OF_THE_CALLER)?;
     let mut chat = std::mem::take(fields);
@@ -124,6 +171,9 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
         self::message(message, &format!("messages[{i}]"), &mut messages)?;
     }
     chat.put("messages", messages);
+    if let Some(stops) = chat.get("stop_sequences") {
+        Form::ListOf(&Form::Text).check(stops, "stop_sequences")?;
+    }
     chat.rename("stop_sequences", "stop")?;
     if let Some(tools) = chat.list("tools")? {
         let tools = tools.into_iter().enumerate().map(|(i, tool)| self::tool(tool, &format!("tools[{i}]")));
@@ -146,7 +196,7 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
             chat.put("parallel_tool_calls", false);
         }
     }
-    thinking(&mut chat)?;
+    thinking(&mut chat, served)?;
     chat.only("mcp_servers", &json!([]), "there are no built-in tools")?;
     if let Some(output) = chat.get("output_config") {
         OUTPUT.check(output, "output_config")?;
@@ -166,8 +216,8 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     Ok(chat)
 }
 
-/// `thinking` as variables of the template, and a budget.
-fn thinking(chat: &mut Fields) -> Result<(), Problem> {
+/// `thinking` as variables of the template, and a budget where the model thinks.
+fn thinking(chat: &mut Fields, served: &Shared) -> Result<(), Problem> {
     if let Some(thinking) = chat.get("thinking") {
         THINKING.check(thinking, "thinking")?;
     }
@@ -179,10 +229,17 @@ fn thinking(chat: &mut Fields) -> Result<(), Problem> {
     };
     let variables = json!({"enable_thinking": thinks, "thinking": thinks});
     chat.put_new("chat_template_kwargs", variables, "thinking")?;
-    if let Some(budget) = thinking.get("budget_tokens").filter(|_| thinks) {
-        chat.put_new("thinking_budget", budget.clone(), "thinking")?;
+    let (budget, place) = (thinking.get("budget_tokens").filter(|_| thinks), "thinking.budget_tokens");
+    if let Some(budget) = budget {
+        Form::Whole(0).check(budget, place)?;
     }
-    Ok(())
+    match budget.filter(|budget| !budget.is_null()) {
+        None if thinking.get("type") == Some(&json!("enabled")) => {
+            Err(Problem::field(place, "expected a number of tokens"))
+        }
+        Some(budget) if thinks_at_all(&served.tokenizer) => chat.put_new("thinking_budget", budget.clone(), place),
+        _ => Ok(()),
+    }
 }
 
 fn tool(tool: Value, place: &str) -> Result<Value, Problem> {
@@ -192,6 +249,9 @@ fn tool(tool: Value, place: &str) -> Result<Value, Problem> {
     TOOL.check(&tool, place)?;
     if !tool["name"].is_string() {
         return Err(Problem::field(place, "expected a tool with its name"));
+    }
+    if !tool["input_schema"].is_object() {
+        return Err(Problem::field(&format!("{place}.input_schema"), "expected a JSON Schema"));
     }
     let mut function = json!({"name": tool["name"], "parameters": tool["input_schema"]});
     for field in ["description", "strict"] {
@@ -216,15 +276,39 @@ fn text(content: Value, place: &str) -> Result<String, Problem> {
     }
 }
 
-/// The text of a block of text.
+/// The text of a block of text, or of one that has texts.
 fn block(block: &Value, place: &str) -> Result<String, Problem> {
+    check_block(block, place)?;
     match (block["type"].as_str(), block["text"].as_str()) {
-        (Some("text"), Some(text)) => check_block(block, place).map(|()| text.to_owned()),
+        (Some("text"), Some(text)) => Ok(text.to_owned()),
+        (Some("document"), _) => titled(block, document(&block["source"], &format!("{place}.source"))?),
+        (Some("search_result"), _) => titled(block, text(block["content"].clone(), &format!("{place}.content"))?),
         (Some(kind), None) if kind != "text" => {
             Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
         }
         _ => Err(Problem::field(place, format_args!("expected text, found {}", shown(block)))),
     }
+}
+
+/// The text of a document's source.
+fn document(source: &Value, place: &str) -> Result<String, Problem> {
+    match (source["type"].as_str(), &source["data"]) {
+        (Some("text"), Value::String(data)) => SOURCE.check(source, place).map(|()| data.clone()),
+        (Some("content"), _) => {
+            SOURCE.check(source, place)?;
+            text(source["content"].clone(), &format!("{place}.content"))
+        }
+        (Some(kind), _) if kind != "text" => {
+            Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
+        }
+        _ => Err(Problem::field(place, format_args!("expected a source with its text, found {}", shown(source)))),
+    }
+}
+
+/// A text with what its block says of it, each in a line before it.
+fn titled(block: &Value, text: String) -> Result<String, Problem> {
+    let before = ["title", "context"].into_iter().filter_map(|name| block[name].as_str());
+    Ok(before.chain([&*text]).collect::<Vec<_>>().join("\n"))
 }
 
 /// Adds a message: results of tools are messages of their own in OpenAI's words.
@@ -250,7 +334,7 @@ fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(),
         let place = format!("{place}[{i}]");
         check_block(block, &place)?;
         match block["type"].as_str() {
-            Some("text") => texts.push(self::block(block, &place)?),
+            Some("text" | "document" | "search_result") => texts.push(self::block(block, &place)?),
             Some("thinking") => thoughts.push_str(block["thinking"].as_str().unwrap_or_default()),
             Some("redacted_thinking") => {}
             Some("tool_use") => {

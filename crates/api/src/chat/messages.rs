@@ -1,19 +1,26 @@
 //! The messages of chats, as templates take them.
 
 use crate::fields::{kind, shown};
-use crate::form::{self, Form};
+use crate::form::{self, CACHE_CONTROL, Form};
 use crate::{Fields, Problem, Served};
 use serde_json::{Map, Value, json};
 use trine_text::{Message, Rendered};
 
 /// Fields of messages that are given to the template.
-const KNOWN: &[&str] = &["name", "tool_calls", "tool_call_id", "reasoning_content"];
+const KNOWN: form::Fields =
+    &[("name", Form::Text), ("tool_calls", Form::Any), ("tool_call_id", Form::Text), ("reasoning_content", Form::Text)];
 /// Fields of answers that clients send back, and that say nothing to a model.
 const IGNORED: form::Fields = &[
     ("refusal", Form::Text),
     ("annotations", Form::ListOf(&Form::Any)),
     ("reasoning_details", Form::Any),
     ("id", Form::Text),
+    // The official client's.
+    ("parsed", Form::Any),
+    // litellm's.
+    ("provider_specific_fields", Form::Map),
+    ("thinking_blocks", Form::ListOf(&Form::Map)),
+    CACHE_CONTROL,
 ];
 /// A part of a content that is text. What it has beside its text changes no answer.
 pub const TEXT_PART: Form = Form::Object(&[
@@ -22,17 +29,29 @@ pub const TEXT_PART: Form = Form::Object(&[
     ("annotations", Form::ListOf(&Form::Any)),
     ("logprobs", Form::ListOf(&Form::Any)),
     ("prompt_cache_breakpoint", Form::Map),
-    ("cache_control", Form::Map),
+    ("parsed", Form::Any),
+    CACHE_CONTROL,
 ]);
 /// A part in which the assistant says that it does not answer.
 pub const REFUSAL_PART: Form = Form::Object(&[("type", Form::Text), ("refusal", Form::Text)]);
-/// A call of a function that the assistant made.
+/// A call of a function that the assistant made, with what clients send back of it.
 const CALL: Form = Form::Object(&[
     ("id", Form::Text),
     ("type", Form::Text),
+    ("function", FUNCTION),
     ("index", Form::Whole(0)),
-    ("function", Form::Object(&[("name", Form::Text), ("arguments", Form::Any), ("index", Form::Whole(0))])),
+    ("extra_content", Form::Map),
+    ("provider_specific_fields", Form::Map),
 ]);
+const FUNCTION: Form = Form::Object(&[
+    ("name", Form::Text),
+    ("arguments", Form::Any),
+    ("index", Form::Whole(0)),
+    ("parsed_arguments", Form::Any),
+    ("provider_specific_fields", Form::Map),
+]);
+/// What of a call, and of its function, is given to the template.
+const OF_CALLS: &[&str] = &["id", "type", "function", "name", "arguments"];
 /// Parts of a content that are no text.
 const NO_TEXT: &[&str] = &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
 
@@ -71,15 +90,23 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
     }
     fields.pass(IGNORED).map_err(at)?;
     fields.rename("reasoning", "reasoning_content").map_err(at)?;
-    let content = fields.take("content").unwrap_or_default();
+    let content = match fields.take("content") {
+        // Whoever calls functions need not say anything.
+        None if role == "assistant" => String::new().into(),
+        content => content.unwrap_or_default(),
+    };
     let content = self::content(content, &format!("{place}.content"), role == "assistant", served)?;
     let mut rest = Map::new();
-    for name in KNOWN {
+    for (name, form) in KNOWN {
         if let Some(value) = fields.take(name) {
+            form.check(&value, name).map_err(at)?;
             rest.insert((*name).to_owned(), value);
         }
     }
     fields.finish().map_err(at)?;
+    if role == "tool" && !rest.contains_key("tool_call_id") {
+        return Err(Problem::field(&format!("{place}.tool_call_id"), "expected the id of a call"));
+    }
     if let Some(calls) = rest.get_mut("tool_calls") {
         tool_calls(calls, &format!("{place}.tool_calls"))?;
     }
@@ -99,11 +126,6 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
 
 /// A content in the form that the template reads. Only an answer may refuse one.
 fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Result<Value, Problem> {
-    let content = match content {
-        // Templates take an empty text, and many no null: as in vLLM.
-        Value::Null => String::new().into(),
-        other => other,
-    };
     let parts = match content {
         Value::String(text) if !served.reads_parts() => return Ok(Value::String(text)),
         Value::String(text) => return Ok(json!([{"type": "text", "text": text}])),
@@ -122,6 +144,10 @@ fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Res
             (Some("text" | "input_text" | "output_text"), Value::String(text)) => {
                 TEXT_PART.check(&part, &place)?;
                 texts.push(text.clone());
+            }
+            (Some("text" | "input_text" | "output_text"), found) => {
+                let expected = format_args!("expected a string, found {}", kind(found));
+                return Err(Problem::field(&format!("{place}.text"), expected));
             }
             (Some("refusal"), _) if is_answer && part["refusal"].is_string() => {
                 REFUSAL_PART.check(&part, &place)?;
@@ -142,6 +168,55 @@ fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Res
     Ok(Value::String(texts.join("\n")))
 }
 
+/// Messages of the system as the beginnings of those of the user that follow them, as llama-server writes them for such a template.
+pub fn fold_system(messages: Vec<Message>) -> Vec<Message> {
+    let (mut folded, mut system) = (Vec::with_capacity(messages.len()), Vec::new());
+    for mut message in messages {
+        if message.role == "system" {
+            system.push(message.content);
+            continue;
+        }
+        if message.role == "user" {
+            system.push(message.content);
+            message.content = system.drain(..).reduce(joined).unwrap_or_default();
+        }
+        folded.push(message);
+    }
+    if let Some(content) = system.into_iter().reduce(joined) {
+        folded.push(Message { role: "user".to_owned(), content, rest: Map::new() });
+    }
+    folded
+}
+
+/// Two contents as one.
+fn joined(first: Value, second: Value) -> Value {
+    match (first, second) {
+        (Value::Array(first), Value::Array(second)) => first.into_iter().chain(second).collect(),
+        (first, second) => [first, second].iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n").into(),
+    }
+}
+
+/// Gives calls and their results ids of nine letters and digits in place of others, and the same one for the same.
+pub fn shorten_ids(messages: &mut [Message]) {
+    let mut others: Vec<String> = Vec::new();
+    let mut shorten = |id: &mut Value| {
+        let Some(other) = id.as_str() else { return };
+        if other.len() == 9 && other.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return;
+        }
+        let at = others.iter().position(|known| known == other).unwrap_or_else(|| {
+            others.push(other.to_owned());
+            others.len() - 1
+        });
+        *id = format!("call{at:05}").into();
+    };
+    for message in messages {
+        let calls = message.rest.get_mut("tool_calls").and_then(Value::as_array_mut);
+        calls.into_iter().flatten().filter_map(|call| call.get_mut("id")).for_each(&mut shorten);
+        message.rest.get_mut("tool_call_id").into_iter().for_each(&mut shorten);
+    }
+}
+
 /// Arguments are a text in OpenAI's API, and an object in templates. Those of a call that was cut remain a text.
 fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
     let Value::Array(calls) = calls else { return Err(Problem::field(place, "expected a list of calls")) };
@@ -157,6 +232,9 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
         let Some(function) = call.get_mut("function").filter(|function| function["name"].is_string()) else {
             return Err(Problem::field(&place, "expected a function with its name"));
         };
+        if let Some(fields) = function.as_object_mut() {
+            fields.retain(|name, _| OF_CALLS.contains(&name.as_str()));
+        }
         let arguments = match &function["arguments"] {
             Value::String(text) if text.trim().is_empty() => json!({}),
             Value::String(text) => serde_json::from_str(text).map_or_else(|_| text.as_str().into(), Value::Object),
@@ -166,6 +244,9 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
         };
         function["arguments"] = arguments;
         call["type"] = "function".into();
+        if let Some(fields) = call.as_object_mut() {
+            fields.retain(|name, _| OF_CALLS.contains(&name.as_str()));
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a chat asks for, in OpenAI's words: other protocols are translated to them.
 
-use super::messages::{messages, not_taken, with_text_arguments};
+use super::messages::{fold_system, messages, not_taken, shorten_ids, with_text_arguments};
 use super::tools::{self, Tools};
 use super::turn::{CallIds, Turn};
 use crate::ask::scheduling;
@@ -184,6 +184,12 @@ fn prompt(fields: &mut Fields, served: &Served, tools: &Tools) -> Result<Prompte
     if let (Some(_), Err(why)) = (&tools.json, format.tools) {
         return Err(Problem::field("tools", why));
     }
+    if !served.reads_system() {
+        messages = fold_system(messages);
+    }
+    if ids == CallIds::Nine {
+        shorten_ids(&mut messages);
+    }
     let is_prefill =
         messages.last().is_some_and(|message| message.role == "assistant" && !message.rest.contains_key("tool_calls"));
     let continues = fields.boolean("continue_final_message")?;
@@ -261,7 +267,7 @@ fn reasoning_effort(effort: &Value, variables: &mut Map<String, Value>) -> Resul
 }
 
 /// In chats, `logprobs` is a switch, and `top_logprobs` has the number.
-fn top_logprobs(fields: &mut Fields) -> Result<(), Problem> {
+pub fn top_logprobs(fields: &mut Fields) -> Result<(), Problem> {
     let top = fields.take("top_logprobs");
     match (fields.boolean("logprobs")?.unwrap_or_default(), top) {
         (true, Some(top)) => fields.put_as("logprobs", top, "top_logprobs"),

@@ -1,5 +1,5 @@
 use crate::fields::shown;
-use crate::form::Form;
+use crate::form::{CACHE_CONTROL, Form};
 use crate::{Fields, Problem};
 use serde_json::{Value, json};
 use trine_grammar::ToolChoice;
@@ -18,6 +18,7 @@ const TOOL: Form = Form::Object(&[
             ("strict", Form::Flag),
         ]),
     ),
+    CACHE_CONTROL,
 ]);
 
 /// The choice of one function.
@@ -57,12 +58,15 @@ pub struct Tools {
 /// # Errors
 /// With the place of what is wrong.
 pub fn tools(fields: &mut Fields) -> Result<Tools, Problem> {
-    let list = fields.list("tools")?.unwrap_or_default();
+    let mut list = fields.list("tools")?.unwrap_or_default();
     let mut tools: Vec<Tool> = Vec::with_capacity(list.len());
-    for (i, value) in list.iter().enumerate() {
+    for (i, value) in list.iter_mut().enumerate() {
         let place = format!("tools[{i}]");
         check_type(value, &place)?;
         TOOL.check(value, &place)?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove(CACHE_CONTROL.0);
+        }
         let function = &value["function"];
         let Some(name) = function["name"].as_str().filter(|name| is_name(name)) else {
             let expected = "expected a function whose name has letters, digits, _, . and -";

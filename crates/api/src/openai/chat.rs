@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`.
 
 use super::head::{Head, Shared, StreamOptions, Timings, Total, timings_of};
-use super::logprobs;
+use super::{functions, logprobs};
 use crate::chat::{self, Chat, Delta, Turn};
 use crate::{Ask, Event, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
@@ -10,8 +10,6 @@ use trine_engine::{Choice, Token, Update};
 /// Fields that are known, and not supported.
 const REFUSED: &[(&str, &str)] = &[
     ("audio", "answers are text"),
-    ("functions", "deprecated: expected tools"),
-    ("function_call", "deprecated: expected tool_choice"),
     ("prediction", "predicted outputs are not supported"),
     ("web_search_options", "there are no built-in tools"),
 ];
@@ -24,6 +22,8 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
     super::common(&mut fields)?;
     fields.refuse(REFUSED)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
+    thinking(&mut fields)?;
+    let former = functions::former(&mut fields)?;
     let stream = fields.get("stream") == Some(&json!(true));
     let options = StreamOptions::take(&mut fields, stream)?;
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
@@ -39,6 +39,7 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
         served: served.clone(),
         head: Head::new(served, format!("chatcmpl-{id}"), object),
         options,
+        former,
         logprobs: ask.sampling.logprobs.is_some(),
         best,
         token_ids: token_ids.then(|| prompt.clone()),
@@ -46,6 +47,21 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
         total,
     };
     Ok((ask, Box::new(writer)))
+}
+
+/// Other servers' fields that say how the model thinks.
+fn thinking(fields: &mut Fields) -> Result<(), Problem> {
+    if let Some(thinks) = fields.boolean("enable_thinking")? {
+        fields.put_new("chat_template_kwargs", json!({"enable_thinking": thinks}), "enable_thinking")?;
+    }
+    let Some(reasoning) = fields.object("reasoning")? else { return Ok(()) };
+    let mut reasoning = Fields::from(reasoning);
+    let effort = reasoning.take("effort");
+    reasoning.finish().map_err(|problem| problem.within("reasoning"))?;
+    match effort {
+        Some(effort) => fields.put_new("reasoning_effort", effort, "reasoning.effort"),
+        None => Ok(()),
+    }
 }
 
 /// How an answer goes.
@@ -59,6 +75,8 @@ struct ChatWriter {
     served: Shared,
     head: Head,
     options: StreamOptions,
+    /// Whether calls are told in the way that OpenAI had before there were tools.
+    former: bool,
     logprobs: bool,
     best: Option<usize>,
     /// The tokens of the prompt, if tokens are to be told.
@@ -71,6 +89,7 @@ impl ChatWriter {
     /// A chunk that adds to an answer.
     fn chunk(&mut self, index: usize, delta: Value, tokens: &[Token], end: Option<&'static str>) -> Event {
         let logprobs = (self.logprobs && !tokens.is_empty()).then(|| logprobs::chat(&self.served.tokenizer, tokens));
+        let (delta, end) = self.told(delta, end);
         let mut choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": end});
         if let Some(prompt) = &self.token_ids {
             choice["token_ids"] = tokens.iter().map(|token| token.id).collect();
@@ -82,7 +101,16 @@ impl ChatWriter {
         super::chunk(&self.head, self.options, choice, &self.open[index].timings, &self.total)
     }
 
-    fn choice(&self, index: usize, choice: &Choice, message: Value, finish_reason: &str) -> Value {
+    /// A message or a part of it, and why it ended, in the way that the client reads.
+    fn told(&self, message: Value, end: Option<&'static str>) -> (Value, Option<&'static str>) {
+        match self.former {
+            true => (functions::with_former_call(message), end.map(functions::former_end)),
+            false => (message, end),
+        }
+    }
+
+    fn choice(&self, index: usize, choice: &Choice, message: Value, end: &'static str) -> Value {
+        let (message, finish_reason) = self.told(message, Some(end));
         let logprobs = self.logprobs.then(|| logprobs::chat(&self.served.tokenizer, &choice.tokens));
         let mut body =
             json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason});

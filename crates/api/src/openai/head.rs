@@ -193,19 +193,23 @@ impl StreamOptions {
         if progress && !stream {
             return Err(crate::Problem::field("return_progress", "expected stream: true"));
         }
+        // OpenRouter's: a whole answer has its usage in any case.
+        let mut usage = crate::Fields::from(fields.object("usage")?.unwrap_or_default());
+        let include_usage = usage.boolean("include").map_err(|problem| problem.within("usage"))?.unwrap_or_default();
+        usage.finish().map_err(|problem| problem.within("usage"))?;
         let Some(inner) = fields.object(name)? else {
-            return Ok(StreamOptions { timings, progress, ..StreamOptions::default() });
+            return Ok(StreamOptions { include_usage, timings, progress, ..StreamOptions::default() });
         };
         if !stream {
             return Err(crate::Problem::field(name, "expected stream: true"));
         }
         let mut inner = crate::Fields::from(inner);
         let mut flag = |key: &str| {
-            let flag = inner.boolean(key).map_err(|problem| crate::Problem::field(name, problem.message));
+            let flag = inner.boolean(key).map_err(|problem| problem.within(name));
             flag.map(Option::unwrap_or_default)
         };
         let options = StreamOptions {
-            include_usage: flag("include_usage")?,
+            include_usage: flag("include_usage")? || include_usage,
             continuous_usage: flag("continuous_usage_stats")?,
             timings,
             progress,
@@ -220,8 +224,9 @@ impl StreamOptions {
 /// # Errors
 /// With what is wrong or not known.
 pub fn finish_stream_options(mut inner: crate::Fields) -> Result<(), crate::Problem> {
-    let taken = inner.only("include_obfuscation", &json!(false), "no padding is added");
-    taken.and_then(|()| inner.finish()).map_err(|problem| crate::Problem::field("stream_options", problem.message))
+    // Padding that hides lengths is no part of an answer, and none is added.
+    let taken = inner.boolean("include_obfuscation");
+    taken.and_then(|_| inner.finish()).map_err(|problem| problem.within("stream_options"))
 }
 
 /// The models that answers are from.

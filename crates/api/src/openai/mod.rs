@@ -3,6 +3,7 @@
 mod chat;
 mod completion;
 mod embedding;
+mod functions;
 mod head;
 pub(crate) mod logprobs;
 
@@ -21,7 +22,7 @@ use trine_engine::PromptProgress;
 /// Fields that say who asks, and change no answer.
 const OF_THE_CALLER: form::Fields = &[
     ("user", Form::Text),
-    ("metadata", Form::MapOf(&Form::Text)),
+    ("metadata", Form::Metadata),
     ("store", Form::Flag),
     ("service_tier", Form::Word(&["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"])),
     ("safety_identifier", Form::Text),
@@ -30,10 +31,22 @@ const OF_THE_CALLER: form::Fields = &[
     ("prompt_cache_options", PROMPT_CACHE),
 ];
 
-const PROMPT_CACHE: Form = Form::Object(&[
-    ("ttl", Form::Text),
-    ("mode", Form::Only(&["\"implicit\""], "prompts are cached without marks; cache_prompt: false turns that off")),
-]);
+/// Prompts are cached with marks and without.
+const PROMPT_CACHE: Form = Form::Object(&[("ttl", Form::Text), ("mode", Form::Word(&["implicit", "explicit"]))]);
+
+/// Fields of llama-server's and vLLM's with what holds anyway.
+const OF_OTHERS: form::Fields = &[
+    ("request_id", Form::Text),
+    ("use_beam_search", Form::Only(&["false"], "there is no beam search")),
+    ("length_penalty", Form::Only(&["1"], "there is no beam search")),
+    ("early_stopping", Form::Only(&["false"], "there is no beam search")),
+    ("spaces_between_special_tokens", Form::Only(&["true"], "texts of tokens are as they are")),
+    ("n_probs", Form::Only(&["0"], "expected logprobs")),
+    ("id_slot", Form::Only(&["-1"], "a request has the next place that is free")),
+    ("lora", Form::Only(&["[]"], "the server has no adapters to choose from")),
+    ("reasoning_format", Form::Only(&["\"auto\"", "\"deepseek\""], "thoughts are given apart from the answer")),
+    ("include_reasoning", Form::Only(&["true"], "thoughts are given as they are")),
+];
 
 /// Fields of all APIs of OpenAI's that are known, and not supported.
 const REFUSED: &[(&str, &str)] =
@@ -46,7 +59,8 @@ const REFUSED: &[(&str, &str)] =
 pub(crate) fn common(fields: &mut Fields) -> Result<(), Problem> {
     fields.take("model");
     fields.refuse(REFUSED)?;
-    fields.pass(OF_THE_CALLER)
+    fields.pass(OF_THE_CALLER)?;
+    fields.pass(OF_OTHERS)
 }
 
 /// A chunk of a stream with this choice.

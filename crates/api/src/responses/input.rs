@@ -34,6 +34,7 @@ const ITEMS: &[(&str, Form)] = &[
             ("namespace", Form::Text),
             ("name", Form::Text),
             ("arguments", Form::Any),
+            ("parsed_arguments", Form::Any),
             TYPE,
             ID,
             STATUS,

@@ -5,4 +5,4 @@ mod input;
 mod request;
 mod tools;
 
-pub use request::response;
+pub use request::{input_tokens, response};

@@ -1,7 +1,7 @@
 use super::answer::{Echo, ResponseWriter};
 use super::input::Input;
 use super::tools::{choice, repeated, tools};
-use crate::chat;
+use crate::chat::{self, Turn};
 use crate::fields::shown;
 use crate::form::{self, Form};
 use crate::openai::{self, Shared, finish_stream_options};
@@ -9,7 +9,13 @@ use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 
 /// Fields beside those of all APIs that say who asks, and change no answer.
-const OF_THE_CALLER: form::Fields = &[("client_metadata", Form::Map)];
+const OF_THE_CALLER: form::Fields = &[
+    ("client_metadata", Form::Map),
+    // Those of built-in tools, of which there are none.
+    ("max_tool_calls", Form::Whole(1)),
+    // A prompt that is too long is refused.
+    ("truncation", Form::Word(&["auto", "disabled"])),
+];
 
 /// The object `text`.
 const TEXT: Form = Form::Object(&[("format", Form::Any), ("verbosity", Form::Any)]);
@@ -43,21 +49,34 @@ const REFUSED: &[(&str, &str)] = &[
     ("previous_response_id", "nothing is stored: send the whole conversation as input"),
     ("conversation", "nothing is stored: send the whole conversation as input"),
     ("prompt", "there are no stored prompts"),
-    ("max_tool_calls", "there are no built-in tools"),
 ];
 
 /// Reads a body of `/v1/responses`. The answer gets the id, with a prefix.
 ///
 /// # Errors
 /// With the field that is wrong or not known.
-pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+pub fn response(fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    let (ask, turn, echo) = read(fields, served)?;
+    Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
+}
+
+/// Answers `/v1/responses/input_tokens`.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn input_tokens(fields: Fields, served: &Shared) -> Result<Value, Problem> {
+    let (ask, ..) = read(fields, served)?;
+    Ok(json!({"object": "response.input_tokens", "input_tokens": ask.prompts[0].len()}))
+}
+
+/// Reads a body, and what its response repeats of it.
+fn read(mut fields: Fields, served: &Shared) -> Result<(Ask, Turn, Echo), Problem> {
     let mut echo = Echo { caller: caller(&fields), ..Echo::default() };
     openai::common(&mut fields)?;
     fields.pass(OF_THE_CALLER)?;
     fields.refuse(REFUSED)?;
     chat::refuse_foreign(&fields, &["top_logprobs", "tools", "tool_choice", "parallel_tool_calls"])?;
     fields.only("background", &json!(false), "answers come at once")?;
-    fields.only("truncation", &json!("disabled"), "a prompt is never cut")?;
     finish_stream_options(fields.object("stream_options")?.unwrap_or_default().into())?;
     include(&mut fields)?;
     let mut chat = Input::default();
@@ -99,7 +118,7 @@ pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
     }
     let (ask, turn) = chat::read_one(fields, served).map_err(|problem| problem.placed(&places))?;
     (echo.temperature, echo.top_p) = (ask.sampling.temperature, ask.sampling.top_p);
-    Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
+    Ok((ask, turn, echo))
 }
 
 /// Takes `include`, of which log probabilities are what `top_logprobs` asks for, too.

@@ -178,7 +178,7 @@ impl List {
                 [key.requests_per_minute, key.tokens_per_minute, key.max_concurrency].map(limit);
             [table::visible(&key.name), requests, tokens, at_once, admin]
         }));
-        write!(out, "{}", columns(&rows, 1))?;
+        writeln!(out, "{}", columns(&rows, 1))?;
         Ok(Exit::Done)
     }
 }

@@ -22,6 +22,7 @@ mod xtc;
 pub use candidates::{Candidate, Candidates, Softmax};
 pub use chain::{Chain, Logprob, Sampled};
 pub(crate) use random::mix;
+pub use thinking::thinks;
 pub use trine_model::runner::argmax;
 
 use crate::Error;

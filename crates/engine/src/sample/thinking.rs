@@ -7,6 +7,11 @@ use trine_text::{ChatFormat, EncodeOptions, REASONING_FORMATS, ReasoningFormat, 
 /// Tokens by which the budget is exceeded at most, so that no character is broken.
 const CHARACTER: usize = 3;
 
+/// Whether a model has tags of thinking, which a budget needs.
+pub fn thinks(tokenizer: &Tokenizer) -> bool {
+    tags(tokenizer).is_some()
+}
+
 /// The tags of a model: those that a chat template of it shows, or else those that are tokens.
 pub(super) fn tags(tokenizer: &Tokenizer) -> Option<&'static ReasoningFormat> {
     let shown = tokenizer.templates().iter().find_map(|(_, source)| ChatFormat::of(source).reasoning);
