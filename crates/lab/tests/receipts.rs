@@ -194,6 +194,7 @@ fn the_same_recipe_makes_the_same_file_again() {
         made(&source, &recipe, &at("a.gguf"), None);
         made(&source, &recipe, &at("b.gguf"), None);
         assert!(fs::read(at("a.gguf")).unwrap() == fs::read(at("b.gguf")).unwrap());
+        assert_eq!(verified(&at("a.gguf"), None).failures, []);
         let file = File::open(at("a.gguf")).unwrap();
         let mut found = Verification::default();
         let again = Source { file: &source, imatrix: None, tokenizer: None };

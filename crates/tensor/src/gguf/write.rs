@@ -63,9 +63,11 @@ pub(crate) fn shard_header(
     tensors: &[TensorInfo],
     (no, count, all, id): (usize, usize, usize, &str),
 ) -> Result<(Vec<u8>, usize)> {
-    if count > 1 {
-        shards::describe(&mut metadata, no, count, all, id);
+    if count == 1 {
+        // What describes layouts comes after a receipt.
+        return header(&metadata, tensors);
     }
+    shards::describe(&mut metadata, no, count, all, id);
     header_as_is(&metadata, tensors)
 }
 
