@@ -167,8 +167,8 @@ fn the_last_level_has_what_each_thread_does_of_the_operations() {
     let time = |event: &Value| (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap());
     for tid in [2, 3] {
         let spans: Vec<&Value> = of("kernel").filter(|event| event["tid"] == tid).collect();
-        // Loops of so small a model are not worth another thread.
-        assert_eq!(spans.is_empty(), tid == 3);
+        // Few loops of so small a model are worth another thread.
+        assert!(tid == 3 || !spans.is_empty());
         for span in spans {
             let (start, dur) = time(span);
             let inside = of("operation").any(|operation| {

@@ -157,7 +157,7 @@ impl Cache {
         }
         let folder = link.parent().unwrap_or(&link);
         std::fs::create_dir_all(folder).map_err(at(folder))?;
-        let temporary = folder.join(format!(".{etag}.{}.link", std::process::id()));
+        let temporary = folder.join(format!(".{etag}.{}.link", of_this_thread()));
         let _ = std::fs::remove_file(&temporary);
         #[cfg(unix)]
         let made = std::os::unix::fs::symlink(&target, &temporary);
@@ -175,7 +175,7 @@ impl Cache {
         }
         let path = self.folder(repo).join("refs").join(revision);
         let folder = path.parent().unwrap_or(&path);
-        let temporary = folder.join(format!(".{commit}.{}", std::process::id()));
+        let temporary = folder.join(format!(".{commit}.{}", of_this_thread()));
         let write = || {
             std::fs::create_dir_all(folder)?;
             File::create(&temporary)?.write_all(commit.as_bytes())?;
@@ -358,4 +358,9 @@ pub(crate) fn allocated(path: &Path) -> u64 {
     #[cfg(not(unix))]
     let allocated = metadata.len();
     allocated.min(metadata.len())
+}
+
+/// A part of a file's name that no other thread or program writes.
+fn of_this_thread() -> String {
+    format!("{}-{:?}", std::process::id(), std::thread::current().id()).replace(['(', ')'], "")
 }
