@@ -133,7 +133,8 @@ fn broken_connections_are_continued() {
         Reply { cut: cut.then_some(3 << 20), ..reply }
     });
     let (pulled, progress) = pull(&hub, folder.path()).unwrap();
-    assert!(std::fs::read(&pulled.path).unwrap() == content && progress.retries() > 3);
+    // How many ranges there are depends on which ends first: of three requests at least, two were cut.
+    assert!(std::fs::read(&pulled.path).unwrap() == content && progress.retries() >= 2);
     let asked = hub.asked();
     let from_start = asked.iter().filter(|asked| asked.at_cdn && asked.range().unwrap().0 == 0).count();
     assert_eq!(from_start, 1, "no byte is asked for twice");
