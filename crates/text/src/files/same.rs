@@ -3,11 +3,11 @@
 use super::vocab::OwnedVocab;
 use crate::{EncodeOptions, Error, Result, TokenType, Tokenizer};
 
-/// Texts in whose spaces, characters and line ends tokenizers differ.
+/// Texts in whose spaces, characters and line ends tokenizers differ. None has U+2581, which stands for a space in GGUF.
 #[rustfmt::skip]
-const TEXTS: [&str; 32] = [
+const TEXTS: [&str; 30] = [
     "", " ", "  ", "\n", "a", " a", "  a", "a ", "a  ", "  a  b  ", "Hello  world's 123, 4567!", "caf\u{e9} ", "cafe\u{301}", "\tx\ty\t",
-    "\na\n\n b \r\n", "\u{a0}a\u{a0}", "a\u{3000}b", "a\u{200b}b", "\u{2581}a", "a\u{2581} b", "\u{fb01}\u{2460}\u{ff21}", "NA\u{cf}VE \u{130}I",
+    "\na\n\n b \r\n", "\u{a0}a\u{a0}", "a\u{3000}b", "a\u{200b}b", "\u{fb01}\u{2460}\u{ff21}", "NA\u{cf}VE \u{130}I",
     "\u{4f60}\u{597d}\u{4e16}\u{754c}", "\u{1f999}\u{1f999} \u{2603}", "\u{3b1}\u{3b2} \u{5d0} \u{e01}", "x_y-z/w: {\"a\": [1, 2]}", "don't stop",
     "...   ...", "a.b c", "1 000 000", "\u{fffd}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
