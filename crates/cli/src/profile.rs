@@ -53,6 +53,10 @@ fn millis(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1e3)
 }
 
+fn micros(time: Option<Duration>) -> String {
+    time.map_or("-".to_owned(), |time| units::measured(time.as_secs_f64() * 1e6))
+}
+
 fn share(part: Duration, whole: Duration) -> String {
     if whole.is_zero() { String::new() } else { format!("{:.1} %", part.as_secs_f64() / whole.as_secs_f64() * 100.0) }
 }
@@ -61,10 +65,12 @@ fn summary(report: &ProfileReport) -> String {
     [slowest(report), parts(report), memory(report)].join("\n\n")
 }
 
-/// The slowest operations.
+/// The slowest operations; percentiles are of single calls.
 fn slowest(report: &ProfileReport) -> String {
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
-    let mut rows = vec![["slowest operations", "", "", "calls", "ms", "share", "GB/s", "GOPS"].map(str::to_owned)];
+    let mut rows = vec![
+        ["slowest operations", "", "", "calls", "ms", "share", "p50 us", "p99 us", "GB/s", "GOPS"].map(str::to_owned),
+    ];
     let all = report.prefill.time + report.decode.time;
     rows.extend(report.operations.iter().take(SLOWEST).map(|operation| {
         let tensor = [operation.tensor.as_deref(), operation.format].into_iter().flatten().collect::<Vec<_>>();
@@ -75,6 +81,8 @@ fn slowest(report: &ProfileReport) -> String {
             units::count(operation.calls),
             millis(operation.time),
             share(operation.time, all),
+            micros(operation.times.percentile(0.5)),
+            micros(operation.times.percentile(0.99)),
             rate(operation.gigabytes_per_second()),
             rate(operation.gops()),
         ]

@@ -35,34 +35,7 @@ pub struct Table {
     pub(crate) bf16: FloatKernel,
     pub(crate) f16_as_bf16: Bf16Kernel,
     pub(crate) bf16_as_bf16: Bf16Kernel,
-    pub(crate) q8_0: BlockKernel,
-    pub(crate) q4_0: BlockKernel,
-    pub(crate) q4_1: BlockKernel,
-    pub(crate) q5_0: BlockKernel,
-    pub(crate) q5_1: BlockKernel,
-    pub(crate) q2_k: BlockKernel,
-    pub(crate) q3_k: BlockKernel,
-    pub(crate) q4_k: BlockKernel,
-    pub(crate) q5_k: BlockKernel,
-    pub(crate) q6_k: BlockKernel,
-    pub(crate) iq4_nl: BlockKernel,
-    pub(crate) iq4_xs: BlockKernel,
-    pub(crate) mxfp4: BlockKernel,
-    pub(crate) nvfp4: BlockKernel,
-    pub(crate) iq3_s: BlockKernel,
-    pub(crate) iq3_xxs: BlockKernel,
-    pub(crate) iq2_s: BlockKernel,
-    pub(crate) iq2_xs: BlockKernel,
-    pub(crate) iq2_xxs: BlockKernel,
-    pub(crate) iq1_m: BlockKernel,
-    pub(crate) iq1_s: BlockKernel,
-    pub(crate) q1_0: BlockKernel,
-    pub(crate) q2_0: BlockKernel,
-    pub(crate) q2_0_128: BlockKernel,
-    pub(crate) i2_s: TernaryKernel,
-    pub(crate) iq2_bn: TernaryKernel,
-    pub(crate) tq1_0: TernaryKernel,
-    pub(crate) tq2_0: TernaryKernel,
+    pub(crate) bytes: &'static ByteProducts,
     pub(crate) quantize_token: fn(&[f32], &mut [i8]) -> f32,
     pub(crate) quantize_blocks: fn(&[f32], usize, usize, &mut [ActivationBlock]),
     pub(crate) quantize_bf16: fn(&[f32], &mut [CacheLine]),
@@ -91,12 +64,49 @@ pub struct Table {
     pub(crate) integers: fn(IntegerScheme, &[f32], &mut [i8]) -> (f32, i8),
 }
 
-/// The registry of instruction sets, best first; the scalar one is last and always supported.
+/// The products of one instruction set with weights of a few bits and activations rounded to bytes.
+pub(crate) struct ByteProducts {
+    pub(crate) q8_0: BlockKernel,
+    pub(crate) q4_0: BlockKernel,
+    pub(crate) q4_1: BlockKernel,
+    pub(crate) q5_0: BlockKernel,
+    pub(crate) q5_1: BlockKernel,
+    pub(crate) q2_k: BlockKernel,
+    pub(crate) q3_k: BlockKernel,
+    pub(crate) q4_k: BlockKernel,
+    pub(crate) q5_k: BlockKernel,
+    pub(crate) q6_k: BlockKernel,
+    pub(crate) iq4_nl: BlockKernel,
+    pub(crate) iq4_xs: BlockKernel,
+    pub(crate) mxfp4: BlockKernel,
+    pub(crate) nvfp4: BlockKernel,
+    pub(crate) iq3_s: BlockKernel,
+    pub(crate) iq3_xxs: BlockKernel,
+    pub(crate) iq2_s: BlockKernel,
+    pub(crate) iq2_xs: BlockKernel,
+    pub(crate) iq2_xxs: BlockKernel,
+    pub(crate) iq1_m: BlockKernel,
+    pub(crate) iq1_s: BlockKernel,
+    pub(crate) q1_0: BlockKernel,
+    pub(crate) q2_0: BlockKernel,
+    pub(crate) q2_0_128: BlockKernel,
+    pub(crate) i2_s: TernaryKernel,
+    pub(crate) iq2_bn: TernaryKernel,
+    pub(crate) tq1_0: TernaryKernel,
+    pub(crate) tq2_0: TernaryKernel,
+}
+
+/// The registry of instruction sets, best first; the scalar one is last and always supported. Unit tests do without some, whose kernels they
+/// would compile once more.
 static TABLES: &[&Table] = &[
     #[cfg(target_arch = "x86_64")]
     &simd::avx512::TABLE,
+    #[cfg(all(target_arch = "x86_64", not(test)))]
+    &simd::avx2::vnni::TABLE,
     #[cfg(target_arch = "x86_64")]
-    &simd::avx2::TABLE,
+    &simd::avx2::plain::TABLE,
+    #[cfg(all(target_arch = "x86_64", not(test)))]
+    &simd::sse41::TABLE,
     #[cfg(target_arch = "aarch64")]
     &simd::neon::i8mm::TABLE,
     #[cfg(target_arch = "aarch64")]
@@ -165,96 +175,66 @@ impl Table {
     }
 
     pub(crate) fn kernel(&self, format: &Format) -> Kernel {
+        let bytes = self.bytes;
         match format.name {
             "F32" => Kernel::Float(self.f32, None),
             "F16" => Kernel::Float(self.f16, Some(self.f16_as_bf16)),
             "BF16" => Kernel::Float(self.bf16, Some(self.bf16_as_bf16)),
-            "Q8_0" => Kernel::Block(self.q8_0),
-            "Q4_0" => Kernel::Block(self.q4_0),
-            "Q4_1" => Kernel::Block(self.q4_1),
-            "Q5_0" => Kernel::Block(self.q5_0),
-            "Q5_1" => Kernel::Block(self.q5_1),
-            "Q2_K" => Kernel::Block(self.q2_k),
-            "Q3_K" => Kernel::Block(self.q3_k),
-            "Q4_K" => Kernel::Block(self.q4_k),
-            "Q5_K" => Kernel::Block(self.q5_k),
-            "Q6_K" => Kernel::Block(self.q6_k),
-            "IQ4_NL" => Kernel::Block(self.iq4_nl),
-            "IQ4_XS" => Kernel::Block(self.iq4_xs),
-            "MXFP4" => Kernel::Block(self.mxfp4),
-            "NVFP4" => Kernel::Block(self.nvfp4),
-            "IQ3_S" => Kernel::Block(self.iq3_s),
-            "IQ3_XXS" => Kernel::Block(self.iq3_xxs),
-            "IQ2_S" => Kernel::Block(self.iq2_s),
-            "IQ2_XS" => Kernel::Block(self.iq2_xs),
-            "IQ2_XXS" => Kernel::Block(self.iq2_xxs),
-            "IQ1_M" => Kernel::Block(self.iq1_m),
-            "IQ1_S" => Kernel::Block(self.iq1_s),
-            "Q1_0" => Kernel::Block(self.q1_0),
-            "Q2_0" => Kernel::Block(self.q2_0),
-            "Q2_0_128" => Kernel::Block(self.q2_0_128),
-            "IQ2_BN" => Kernel::Ternary(self.iq2_bn, ActivationLayout::PerToken),
-            "I2_S" => Kernel::Ternary(self.i2_s, ActivationLayout::PerToken),
-            "TQ1_0" => Kernel::Ternary(self.tq1_0, ActivationLayout::Tq1),
-            "TQ2_0" => Kernel::Ternary(self.tq2_0, ActivationLayout::PerToken),
+            "Q8_0" => Kernel::Block(bytes.q8_0),
+            "Q4_0" => Kernel::Block(bytes.q4_0),
+            "Q4_1" => Kernel::Block(bytes.q4_1),
+            "Q5_0" => Kernel::Block(bytes.q5_0),
+            "Q5_1" => Kernel::Block(bytes.q5_1),
+            "Q2_K" => Kernel::Block(bytes.q2_k),
+            "Q3_K" => Kernel::Block(bytes.q3_k),
+            "Q4_K" => Kernel::Block(bytes.q4_k),
+            "Q5_K" => Kernel::Block(bytes.q5_k),
+            "Q6_K" => Kernel::Block(bytes.q6_k),
+            "IQ4_NL" => Kernel::Block(bytes.iq4_nl),
+            "IQ4_XS" => Kernel::Block(bytes.iq4_xs),
+            "MXFP4" => Kernel::Block(bytes.mxfp4),
+            "NVFP4" => Kernel::Block(bytes.nvfp4),
+            "IQ3_S" => Kernel::Block(bytes.iq3_s),
+            "IQ3_XXS" => Kernel::Block(bytes.iq3_xxs),
+            "IQ2_S" => Kernel::Block(bytes.iq2_s),
+            "IQ2_XS" => Kernel::Block(bytes.iq2_xs),
+            "IQ2_XXS" => Kernel::Block(bytes.iq2_xxs),
+            "IQ1_M" => Kernel::Block(bytes.iq1_m),
+            "IQ1_S" => Kernel::Block(bytes.iq1_s),
+            "Q1_0" => Kernel::Block(bytes.q1_0),
+            "Q2_0" => Kernel::Block(bytes.q2_0),
+            "Q2_0_128" => Kernel::Block(bytes.q2_0_128),
+            "IQ2_BN" => Kernel::Ternary(bytes.iq2_bn, ActivationLayout::PerToken),
+            "I2_S" => Kernel::Ternary(bytes.i2_s, ActivationLayout::PerToken),
+            "TQ1_0" => Kernel::Ternary(bytes.tq1_0, ActivationLayout::Tq1),
+            "TQ2_0" => Kernel::Ternary(bytes.tq2_0, ActivationLayout::PerToken),
             _ => Kernel::Decode,
         }
     }
 }
 
-/// Builds `TABLE` of one instruction set: each kernel, written once over `Simd`, compiled with that set's features.
+/// Builds `TABLE` of one instruction set: each kernel, written once over `Simd`, compiled with that set's features. `others` names a table
+/// whose kernels serve for all but products of bytes.
 macro_rules! table {
     ($isa:expr, $name:literal, $(features: $features:literal,)? supported: $supported:expr) => {
-        $(
-            /// See [`Simd::call`](crate::simd::Simd::call).
-            #[target_feature(enable = $features)]
-            #[inline(never)]
-            fn call(job: impl $crate::simd::Job) {
-                job.run($isa);
-            }
-        )?
+        table!(@bytes $isa, $($features)?);
+
+        #[cfg_attr(test, allow(dead_code, reason = "not all are in the registry"))]
+        pub(crate) static TABLE: $crate::table::Table = BASE;
 
         #[allow(unused_unsafe, reason = "plain Rust needs no features")]
-        pub(crate) static TABLE: $crate::table::Table = {
+        pub(super) const BASE: $crate::table::Table = {
             use $crate::{
-                activations::{ActivationBlock, Bf16Activations, BlockActivations, TokenActivations}, adjoint, attention::{backward, forward, tile::AttentionTile},
-                cache_line::CacheLine, dot::{bf16, block::Group, float, grid, product::product, ternary, unpack}, elementwise, gemm,
-                matrix::{Out, Rows}, quantize,
+                activations::{ActivationBlock, Bf16Activations}, adjoint, attention::{backward, forward, tile::AttentionTile},
+                cache_line::CacheLine, dot::{bf16, float}, elementwise, gemm, matrix::{Out, Rows}, quantize, table::Table,
             };
-            table!(@table [$(#[target_feature(enable = $features)])?] $isa, $name, $supported,
+            table!(@kernels Table { name: $name, supported: || $supported, bytes: &BYTE_PRODUCTS }
+                [$(#[target_feature(enable = $features)])?] $isa,
                 f32(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F32>;
                 f16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::F16>;
                 bf16(w: &Rows, x: &[f32], out: &mut Out) -> () = float::product::<_, float::Bf16>;
                 f16_as_bf16(w: &Rows, x: &Bf16Activations, strip: &mut [bf16::Strip], out: &mut Out) -> () = bf16::product::<_, bf16::F16>;
                 bf16_as_bf16(w: &Rows, x: &Bf16Activations, strip: &mut [bf16::Strip], out: &mut Out) -> () = bf16::product::<_, bf16::Bf16>;
-                q8_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q8_0>;
-                q4_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_0>;
-                q4_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_1>;
-                q5_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_0>;
-                q5_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_1>;
-                q2_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_K>;
-                q3_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q3_K>;
-                q4_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_K>;
-                q5_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_K>;
-                q6_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q6_K>;
-                iq4_nl(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::IQ4_NL>;
-                iq4_xs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::IQ4_XS>;
-                mxfp4(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::MXFP4>;
-                nvfp4(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::NVFP4>;
-                iq3_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ3_S>;
-                iq3_xxs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ3_XXS>;
-                iq2_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_S>;
-                iq2_xs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_XS>;
-                iq2_xxs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_XXS>;
-                iq1_m(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ1_M>;
-                iq1_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ1_S>;
-                q1_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q1_0>;
-                q2_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_0>;
-                q2_0_128(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_0_128>;
-                iq2_bn(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::IQ2_BN>;
-                i2_s(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
-                tq1_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
-                tq2_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
                 quantize_token(x: &[f32], q: &mut [i8]) -> f32 = quantize::token;
                 quantize_blocks(x: &[f32], cols: usize, tokens: usize, out: &mut [ActivationBlock]) -> () = quantize::blocks;
                 quantize_bf16(x: &[f32], out: &mut [CacheLine]) -> () = quantize::bf16;
@@ -291,10 +271,65 @@ macro_rules! table {
             )
         };
     };
-    (@table $attrs:tt $isa:expr, $name:literal, $supported:expr,
+    ($isa:expr, $name:literal, features: $features:literal, supported: $supported:expr, others: $others:expr) => {
+        table!(@bytes $isa, $features);
+
+        #[cfg_attr(test, allow(dead_code, reason = "not all are in the registry"))]
+        pub(crate) static TABLE: $crate::table::Table =
+            $crate::table::Table { name: $name, supported: || $supported, bytes: &BYTE_PRODUCTS, ..$others };
+    };
+    (@bytes $isa:expr, $($features:literal)?) => {
+        $(
+            /// See [`Simd::call`](crate::simd::Simd::call).
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            fn call(job: impl $crate::simd::Job) {
+                job.run($isa);
+            }
+        )?
+
+        #[allow(unused_unsafe, reason = "plain Rust needs no features")]
+        static BYTE_PRODUCTS: $crate::table::ByteProducts = {
+            use $crate::{
+                activations::{BlockActivations, TokenActivations}, dot::{block::Group, grid, product::product, ternary, unpack},
+                matrix::{Out, Rows}, table::ByteProducts,
+            };
+            table!(@kernels ByteProducts {} [$(#[target_feature(enable = $features)])?] $isa,
+                q8_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q8_0>;
+                q4_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_0>;
+                q4_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_1>;
+                q5_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_0>;
+                q5_1(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_1>;
+                q2_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_K>;
+                q3_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q3_K>;
+                q4_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q4_K>;
+                q5_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q5_K>;
+                q6_k(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q6_K>;
+                iq4_nl(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::IQ4_NL>;
+                iq4_xs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::IQ4_XS>;
+                mxfp4(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::MXFP4>;
+                nvfp4(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::NVFP4>;
+                iq3_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ3_S>;
+                iq3_xxs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ3_XXS>;
+                iq2_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_S>;
+                iq2_xs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_XS>;
+                iq2_xxs(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ2_XXS>;
+                iq1_m(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ1_M>;
+                iq1_s(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, grid::IQ1_S>;
+                q1_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q1_0>;
+                q2_0(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_0>;
+                q2_0_128(w: &Rows, x: &BlockActivations, groups: &mut [Group], out: &mut Out) -> () = product::<_, unpack::Q2_0_128>;
+                iq2_bn(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::IQ2_BN>;
+                i2_s(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::I2_S>;
+                tq1_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ1_0>;
+                tq2_0(w: &Rows, x: &TokenActivations, out: &mut Out) -> () = ternary::product::<_, ternary::TQ2_0>;
+            )
+        };
+    };
+    (@kernels $of:ident { $($field:ident: $value:expr),* } $attrs:tt $isa:expr,
         $($kernel:ident $args:tt -> $ret:ty = $body:expr;)*) => {{
         $(table!(@kernel $attrs $isa, $kernel $args -> $ret = $body);)*
-        $crate::table::Table { name: $name, supported: || $supported, $($kernel: table!(@call $kernel $args)),* }
+        $of { $($field: $value,)* $($kernel: table!(@call $kernel $args)),* }
     }};
     (@kernel [$($attr:tt)*] $isa:expr, $kernel:ident ($($arg:ident: $type:ty),*) -> $ret:ty = $body:expr) => {
         $($attr)*

@@ -22,6 +22,7 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
         noise,
         cpu: None,
         watts: None,
+        counts: None,
     };
     let samples = Samples { kept: seconds.iter().map(sample).collect(), ..Samples::default() };
     let test = Test { kind, tokens: 64, sequences: 1, depth: 0 };
@@ -165,7 +166,7 @@ fn shares_of_more_than_all_are_marked() {
     for (limits, bandwidth, beyond) in
         [(Limits::default(), Some(1e12), false), (Limits::default(), Some(1.0), true), (limits, Some(1e12), true)]
     {
-        let run = Sample { seconds: 1.0, bandwidth, steady: None, noise: None, cpu: None, watts: None };
+        let run = Sample { seconds: 1.0, bandwidth, steady: None, noise: None, cpu: None, watts: None, counts: None };
         let samples = Samples { kept: vec![run], ..Samples::default() };
         let outcome = Outcome::of(test, samples, Some(&cost), &limits).unwrap();
         assert_eq!(outcome.beyond_limits, beyond, "{outcome:?}");
@@ -179,7 +180,7 @@ impl Subject for Brief {
     fn run(&mut self, _test: Test) -> Result<Run, Error> {
         self.0 += 1;
         std::thread::sleep(std::time::Duration::from_millis(1));
-        Ok(Run { seconds: 1e-3, passes: vec![1e-3] })
+        Ok(Run { seconds: 1e-3, passes: vec![1e-3], ..Run::default() })
     }
 
     fn can(&self, _test: Test) -> bool {
@@ -253,7 +254,8 @@ fn a_test_is_held_against_the_peak_of_its_own_threads() {
         [(Kind::Decode, 8, 1, 1.0), (Kind::Decode, 8, 2, 2.0), (Kind::Prefill, 1, 1, 1.0), (Kind::Prefill, 8, 1, 2.0)]
     {
         let test = Test { kind, tokens, sequences, depth: 0 };
-        let run = Sample { seconds: 1.0, bandwidth: None, steady: None, noise: None, cpu: None, watts: None };
+        let run =
+            Sample { seconds: 1.0, bandwidth: None, steady: None, noise: None, cpu: None, watts: None, counts: None };
         let samples = Samples { kept: vec![run], ..Samples::default() };
         let share = Outcome::of(test, samples, Some(&cost), &limits).unwrap().int8_share.unwrap();
         let expected = cost.work(test).int8 as f64 / peak;

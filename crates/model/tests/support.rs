@@ -142,7 +142,7 @@ fn architectures(out: &mut String) {
 fn support() -> String {
     let mut out = String::from(
         "# What Trine opens\n\nMade by `cargo test -p trine-model --test support -- --ignored`, and checked by the test beside it.\n\n\
-         ## Formats of weights\n\nProducts with 8-bit activations are written once for AVX-512, AVX2, NEON and plain Rust, and give the same bits on all.\n\n",
+         ## Formats of weights\n\nProducts with 8-bit activations are written once for AVX-512, AVX-VNNI, AVX2, SSE4.1, NEON and plain Rust, and give the same bits on all.\n\n",
     );
     formats(&mut out);
     out.push_str("\n## Pre-tokenizers of byte-level BPE\n\n");

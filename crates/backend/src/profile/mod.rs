@@ -1,9 +1,11 @@
 //! A device that watches another one: what every operation took, what it moved, and where a token's time went.
 
+mod histogram;
 mod record;
 mod report;
 mod trace;
 
+pub use histogram::Histogram;
 pub use record::{Guard, Recorder, RecorderOptions};
 pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
 pub use trine_kernels::{Timeline, WorkSpan};

@@ -1,6 +1,7 @@
 //! What is written down while the device works.
 
 use super::floats;
+use super::histogram::Histogram;
 use super::report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
 use crate::Stage;
 use std::collections::HashMap;
@@ -358,10 +359,12 @@ impl Record {
         let total = self.totals.entry((phase, op, kind)).or_insert_with(|| {
             let tensor = kind.map(|kind| &tensors[kind as usize]);
             let (tensor, format) = (tensor.map(TensorMemory::kind), tensor.map(|tensor| tensor.format));
-            Operation { name: op, part, phase, tensor, format, calls: 0, time: Duration::ZERO, bytes: 0, operations: 0 }
+            let (time, times) = (Duration::ZERO, Histogram::default());
+            Operation { name: op, part, phase, tensor, format, calls: 0, time, times, bytes: 0, operations: 0 }
         });
         total.calls += 1;
         total.time += time;
+        total.times.add(time);
         total.bytes += bytes;
         total.operations += operations;
         let (start, level) = (self.at(start), LEVELS as u8);

@@ -1,5 +1,6 @@
 //! What a profile says.
 
+use super::histogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub struct Operation {
     pub format: Option<&'static str>,
     pub calls: u64,
     pub time: Duration,
+    /// Of the calls.
+    pub times: Histogram,
     /// Bytes moved at least.
     pub bytes: u64,
     /// Multiplications and additions.

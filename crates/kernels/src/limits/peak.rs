@@ -29,6 +29,7 @@ impl Peaks {
 }
 
 /// A loop of multiply-adds of ones.
+#[derive(Clone, Copy)]
 struct Kernel {
     /// Multiply-adds of a round.
     width: u64,
@@ -63,12 +64,16 @@ fn kernels(table: &Table) -> [Kernel; 2] {
         #[cfg(target_arch = "x86_64")]
         "avx512" => x86::AVX512,
         #[cfg(target_arch = "x86_64")]
+        "avxvnni" => x86::AVX_VNNI,
+        #[cfg(target_arch = "x86_64")]
         "avx2" => x86::AVX2,
+        #[cfg(target_arch = "x86_64")]
+        "sse4.1" => [x86::SSE41, PLAIN[1]],
         #[cfg(target_arch = "aarch64")]
         "i8mm" | "dotprod" => [arm::SDOT, arm::FMLA],
         #[cfg(target_arch = "aarch64")]
-        "neon" => [Kernel { width: 1024, run: int8 }, arm::FMLA],
-        _ => [Kernel { width: 1024, run: int8 }, Kernel { width: LANES as u64, run: f32 }],
+        "neon" => [PLAIN[0], arm::FMLA],
+        _ => PLAIN,
     }
 }
 
@@ -82,6 +87,8 @@ fn bf16(table: &Table) -> Option<Kernel> {
 }
 
 /// As the compiler vectorizes plain code.
+const PLAIN: [Kernel; 2] = [Kernel { width: 1024, run: int8 }, Kernel { width: LANES as u64, run: f32 }];
+
 fn int8(rounds: u64) -> u64 {
     let (u, s) = (black_box([1u8; 1024]), black_box([1i8; 1024]));
     let dot = |u: &[u8; 1024], s: &[i8; 1024]| u.iter().zip(s).map(|(&u, &s)| i32::from(u) * i32::from(s)).sum::<i32>();
@@ -118,24 +125,40 @@ mod x86 {
     ];
     // SAFETY: used only where the CPU has the instructions.
     pub const BF16: Kernel = Kernel { width: 32 * SUMS as u64, run: |rounds| unsafe { dpbf16(rounds) } };
+    const FMA256: Kernel =
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 8 * SUMS as u64, run: |rounds| unsafe { fma256(rounds) } };
+    pub const AVX_VNNI: [Kernel; 2] = [
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 32 * SUMS as u64, run: |rounds| unsafe { dpbusd256(rounds) } },
+        FMA256,
+    ];
     pub const AVX2: [Kernel; 2] = [
         // SAFETY: the table is reached only where the CPU has its instructions.
-        Kernel { width: 32 * MADDS as u64, run: |rounds| unsafe { maddubs(rounds) } },
-        // SAFETY: the table is reached only where the CPU has its instructions.
-        Kernel { width: 8 * SUMS as u64, run: |rounds| unsafe { fma256(rounds) } },
+        Kernel { width: 32 * MADDS as u64, run: |rounds| unsafe { maddubs256(rounds) } },
+        FMA256,
     ];
+    pub const SSE41: Kernel =
+        // SAFETY: the table is reached only where the CPU has its instructions.
+        Kernel { width: 16 * MADDS as u64, run: |rounds| unsafe { maddubs128(rounds) } };
 
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn dpbusd(rounds: u64) -> u64 {
-        let ones = black_box(_mm512_set1_epi8(1));
-        let mut sums = [_mm512_setzero_si512(); SUMS];
-        for _ in 0..rounds {
-            sums.iter_mut().for_each(|sum| *sum = _mm512_dpbusd_epi32(*sum, ones, ones));
-        }
-        // SAFETY: both are 64 bytes of integers.
-        let lanes: [[u32; 16]; SUMS] = unsafe { transmute(sums) };
-        lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum()
+    macro_rules! dpbusd {
+        ($name:ident, $features:literal, $lanes:literal, $splat:ident, $zero:ident, $dpbusd:ident) => {
+            #[target_feature(enable = $features)]
+            fn $name(rounds: u64) -> u64 {
+                let ones = black_box($splat(1));
+                let mut sums = [$zero(); SUMS];
+                for _ in 0..rounds {
+                    sums.iter_mut().for_each(|sum| *sum = $dpbusd(*sum, ones, ones));
+                }
+                // SAFETY: both are integers of the same size.
+                let lanes: [[u32; $lanes]; SUMS] = unsafe { transmute(sums) };
+                lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum()
+            }
+        };
     }
+    dpbusd!(dpbusd, "avx512f,avx512vnni", 16, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_dpbusd_epi32);
+    dpbusd!(dpbusd256, "avx2,avxvnni", 8, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_dpbusd_avx_epi32);
 
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn dpbf16(rounds: u64) -> u64 {
@@ -162,41 +185,74 @@ mod x86 {
         lanes.as_flattened().iter().map(|&lane| lane as u64).sum()
     }
 
-    /// Sums of [`maddubs`]; the factors of each need a register, too, and there are 16.
+    /// Sums of `maddubs`; the factors of each need a register, too, and there are 16.
     const MADDS: usize = 6;
 
     /// Pairs of products added in 16 bits, 64 times, before they are widened: the fastest way that bounded bytes have.
-    #[target_feature(enable = "avx2")]
-    fn maddubs(rounds: u64) -> u64 {
-        let factors = black_box([_mm256_set1_epi8(1); MADDS]);
-        let mut other = factors[0];
-        let ones = _mm256_set1_epi16(1);
-        let mut total = 0;
-        let mut left = rounds;
-        while left > 0 {
-            let passage = left.min(1 << 16);
-            let mut wide = [_mm256_setzero_si256(); MADDS];
-            for _ in 0..passage / 64 {
-                let mut sums = [_mm256_setzero_si256(); MADDS];
-                for _ in 0..64 {
-                    // Products of the same operands would be taken out of the loop.
-                    // SAFETY: there are no instructions; the compiler takes the register for changed.
-                    unsafe { asm!("/* {0} */", inout(ymm_reg) other, options(nomem, nostack, preserves_flags)) };
-                    for (sum, factor) in sums.iter_mut().zip(factors) {
-                        *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(factor, other));
+    macro_rules! maddubs {
+        ($name:ident, $features:literal, $register:ident, $lanes:literal, $splat:ident, $splat16:ident, $zero:ident,
+            $add16:ident, $add32:ident, $maddubs:ident, $madd:ident) => {
+            #[target_feature(enable = $features)]
+            fn $name(rounds: u64) -> u64 {
+                let factors = black_box([$splat(1); MADDS]);
+                let mut other = factors[0];
+                let ones = $splat16(1);
+                let mut total = 0;
+                let mut left = rounds;
+                while left > 0 {
+                    let passage = left.min(1 << 16);
+                    let mut wide = [$zero(); MADDS];
+                    for _ in 0..passage / 64 {
+                        let mut sums = [$zero(); MADDS];
+                        for _ in 0..64 {
+                            // Products of the same operands would be taken out of the loop.
+                            // SAFETY: there are no instructions; the compiler takes the register for changed.
+                            unsafe {
+                                asm!("/* {0} */", inout($register) other, options(nomem, nostack, preserves_flags))
+                            };
+                            for (sum, factor) in sums.iter_mut().zip(factors) {
+                                *sum = $add16(*sum, $maddubs(factor, other));
+                            }
+                        }
+                        for (wide, sum) in wide.iter_mut().zip(sums) {
+                            *wide = $add32(*wide, $madd(sum, ones));
+                        }
                     }
+                    // SAFETY: both are integers of the same size.
+                    let lanes: [[u32; $lanes]; MADDS] = unsafe { transmute(wide) };
+                    total += lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum::<u64>();
+                    left -= passage;
                 }
-                for (wide, sum) in wide.iter_mut().zip(sums) {
-                    *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(sum, ones));
-                }
+                total
             }
-            // SAFETY: both are 32 bytes of integers.
-            let lanes: [[u32; 8]; MADDS] = unsafe { transmute(wide) };
-            total += lanes.as_flattened().iter().map(|&lane| u64::from(lane)).sum::<u64>();
-            left -= passage;
-        }
-        total
+        };
     }
+    maddubs!(
+        maddubs256,
+        "avx2",
+        ymm_reg,
+        8,
+        _mm256_set1_epi8,
+        _mm256_set1_epi16,
+        _mm256_setzero_si256,
+        _mm256_add_epi16,
+        _mm256_add_epi32,
+        _mm256_maddubs_epi16,
+        _mm256_madd_epi16
+    );
+    maddubs!(
+        maddubs128,
+        "ssse3",
+        xmm_reg,
+        4,
+        _mm_set1_epi8,
+        _mm_set1_epi16,
+        _mm_setzero_si128,
+        _mm_add_epi16,
+        _mm_add_epi32,
+        _mm_maddubs_epi16,
+        _mm_madd_epi16
+    );
 
     #[target_feature(enable = "avx2,fma")]
     fn fma256(rounds: u64) -> u64 {

@@ -1,15 +1,110 @@
-//! x86-64 with AVX2, FMA and F16C: two registers for everything.
+//! x86-64 with AVX2, FMA and F16C: two registers for everything. CPUs differ in how they multiply bytes, so there are two tables: with
+//! AVX-VNNI, which client CPUs without AVX-512 have, and without it.
 
 use super::bytes::{bit_masks, bit_sources};
 use super::{BYTES, Job, LANES, SMALLEST_BF16, Simd, SimdBytes, SimdF32, SimdI32};
 use core::arch::x86_64::*;
 
-/// Only built inside the `target_feature` functions of this file's table.
+/// Only built inside the `target_feature` functions of a table, which have the instructions of `M`.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<M>(M);
 
-table!(Avx2(()), "avx2", features: "avx2,fma,f16c",
-    supported: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"));
+/// Products of bytes, four to a sum.
+pub(crate) trait Multiply: Copy {
+    /// See [`SimdI32::MAX_SMALL_DOTS`].
+    const MAX_SMALL_DOTS: usize;
+    /// Adds the products of unsigned bytes of at most 128 with signed ones.
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn dot(sums: __m256i, u: __m256i, s: __m256i) -> __m256i;
+    /// See [`SimdI32::dot_small`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn dot_small(sums: __m256i, u: __m256i, s: __m256i) -> __m256i;
+    /// See [`SimdI32::widen`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn widen(sums: __m256i) -> __m256i;
+    /// See [`Simd::call`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn call(job: impl Job);
+}
+
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+pub(crate) mod plain {
+    use super::*;
+
+    table!(Avx2(Plain), "avx2", features: "avx2,fma,f16c", supported: has_avx2());
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Plain;
+
+    // SAFETY (all blocks below): as the functions'.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Multiply for Plain {
+        /// Pairs of products in 16 bits: `40 * 2 * 3 * 127 < 2^15`.
+        const MAX_SMALL_DOTS: usize = 40;
+
+        #[inline(always)]
+        unsafe fn dot(sums: __m256i, u: __m256i, s: __m256i) -> __m256i {
+            // No saturation: u <= 128 and |s| <= 128, so a pair is at most 32768 in size, and -32768 fits.
+            unsafe { _mm256_add_epi32(sums, Self::widen(_mm256_maddubs_epi16(u, s))) }
+        }
+        #[inline(always)]
+        unsafe fn dot_small(sums: __m256i, u: __m256i, s: __m256i) -> __m256i {
+            unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(u, s)) }
+        }
+        #[inline(always)]
+        unsafe fn widen(sums: __m256i) -> __m256i {
+            unsafe { _mm256_madd_epi16(sums, _mm256_set1_epi16(1)) }
+        }
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            unsafe { call(job) }
+        }
+    }
+}
+
+pub(crate) mod vnni {
+    use super::*;
+
+    table!(Avx2(Vnni), "avxvnni", features: "avx2,fma,f16c,avxvnni",
+        supported: has_avx2() && is_x86_feature_detected!("avxvnni"), others: plain::BASE);
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Vnni;
+
+    // SAFETY (all blocks below): as the functions'.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Multiply for Vnni {
+        const MAX_SMALL_DOTS: usize = usize::MAX;
+
+        #[inline(always)]
+        unsafe fn dot(sums: __m256i, u: __m256i, s: __m256i) -> __m256i {
+            unsafe { _mm256_dpbusd_avx_epi32(sums, u, s) }
+        }
+        #[inline(always)]
+        unsafe fn dot_small(sums: __m256i, u: __m256i, s: __m256i) -> __m256i {
+            unsafe { Self::dot(sums, u, s) }
+        }
+        #[inline(always)]
+        unsafe fn widen(sums: __m256i) -> __m256i {
+            sums
+        }
+        #[inline(always)]
+        unsafe fn call(job: impl Job) {
+            unsafe { call(job) }
+        }
+    }
+}
 
 /// The same for both registers. Not a function of a closure, which would not be inlined where the CPU's features are
 /// known.
@@ -35,7 +130,7 @@ macro_rules! each {
 // SAFETY (all blocks below): `Avx2` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl SimdF32 for Avx2 {
+impl<M: Multiply> SimdF32 for Avx2<M> {
     type F = (__m256, __m256);
 
     #[inline(always)]
@@ -184,7 +279,7 @@ impl SimdF32 for Avx2 {
 }
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
-impl SimdBytes for Avx2 {
+impl<M: Multiply> SimdBytes for Avx2<M> {
     type B = (__m256i, __m256i);
 
     #[inline(always)]
@@ -321,11 +416,10 @@ impl SimdBytes for Avx2 {
 }
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
-impl SimdI32 for Avx2 {
+impl<M: Multiply> SimdI32 for Avx2<M> {
     type I = (__m256i, __m256i);
     const BIAS: i32 = 0;
-    /// Pairs of products in 16 bits: `40 * 2 * 3 * 127 < 2^15`.
-    const MAX_SMALL_DOTS: usize = 40;
+    const MAX_SMALL_DOTS: usize = M::MAX_SMALL_DOTS;
 
     #[inline(always)]
     fn zero_i32(self) -> Self::I {
@@ -339,13 +433,7 @@ impl SimdI32 for Avx2 {
     }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
-        // No saturation: u <= 128 and |s| <= 128, so a pair is at most 32768 in size, and -32768 fits.
-        unsafe {
-            let one = _mm256_set1_epi16(1);
-            let pairs = each!(_mm256_maddubs_epi16, u, s);
-            let low = _mm256_add_epi32(sums.0, _mm256_madd_epi16(pairs.0, one));
-            (low, _mm256_add_epi32(sums.1, _mm256_madd_epi16(pairs.1, one)))
-        }
+        unsafe { (M::dot(sums.0, u.0, s.0), M::dot(sums.1, u.1, s.1)) }
     }
     #[inline(always)]
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
@@ -353,12 +441,11 @@ impl SimdI32 for Avx2 {
     }
     #[inline(always)]
     fn dot_small(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
-        unsafe { each!(_mm256_add_epi16, sums, each!(_mm256_maddubs_epi16, u, s)) }
+        unsafe { (M::dot_small(sums.0, u.0, s.0), M::dot_small(sums.1, u.1, s.1)) }
     }
     #[inline(always)]
     fn widen(self, sums: Self::I) -> Self::I {
-        let one = unsafe { _mm256_set1_epi16(1) };
-        both!(sums, |sums| unsafe { _mm256_madd_epi16(sums, one) })
+        unsafe { (M::widen(sums.0), M::widen(sums.1)) }
     }
     #[inline(always)]
     fn bias(self, a: Self::B) -> Self::B {
@@ -409,13 +496,13 @@ impl SimdI32 for Avx2 {
 }
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "as above")]
-impl Simd for Avx2 {
+impl<M: Multiply> Simd for Avx2<M> {
     const WIDE: bool = false;
     const EXTRA: bool = true;
 
     #[inline(always)]
     fn call(self, job: impl Job) {
-        unsafe { call(job) }
+        unsafe { M::call(job) }
     }
     #[inline(always)]
     fn prefetch_l1(self, at: *const u8) {

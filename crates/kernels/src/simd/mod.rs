@@ -7,6 +7,24 @@
 //! The operations are layered by element type: [`SimdF32`], [`SimdBytes`], and [`SimdI32`] over both. Kernels are
 //! generic over [`Simd`], which has them all.
 
+/// The same for all four registers of instruction sets that have 16 bytes in each. Not a function of a closure, which would not be
+/// inlined where the CPU's features are known.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! quarters {
+    (|$($x:ident),+| $body:expr) => {
+        [
+            quarters!(@ 0 |$($x),+| $body),
+            quarters!(@ 1 |$($x),+| $body),
+            quarters!(@ 2 |$($x),+| $body),
+            quarters!(@ 3 |$($x),+| $body),
+        ]
+    };
+    (@ $i:literal |$($x:ident),+| $body:expr) => {{
+        let ($($x,)+) = ($($x[$i],)+);
+        $body
+    }};
+}
+
 mod bytes;
 mod features;
 mod float;
@@ -19,6 +37,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod sse41;
 
 pub(crate) use bytes::{BYTES, Grid, SimdBytes};
 pub use features::require_cpu_features;

@@ -136,18 +136,6 @@ pub(crate) mod i8mm {
     }
 }
 
-/// The same for all four registers. Not a function of a closure, which would not be inlined
-/// where the CPU's features are known.
-macro_rules! each {
-    (|$($x:ident),+| $body:expr) => {
-        [each!(@ 0 |$($x),+| $body), each!(@ 1 |$($x),+| $body), each!(@ 2 |$($x),+| $body), each!(@ 3 |$($x),+| $body)]
-    };
-    (@ $i:literal |$($x:ident),+| $body:expr) => {{
-        let ($($x,)+) = ($($x[$i],)+);
-        $body
-    }};
-}
-
 // SAFETY (all blocks below): `Neon` exists only where the CPU has the instructions, and every pointer comes from a slice that was
 // just cut to the length that is read or written.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -176,24 +164,24 @@ impl<M: Multiply> SimdF32 for Neon<M> {
     #[inline(always)]
     fn load_f32(self, bytes: &[u8]) -> Self::F {
         let x = self.load_bytes(bytes.first_chunk().expect("16 floats"));
-        each!(|x| unsafe { vreinterpretq_f32_u8(x) })
+        quarters!(|x| unsafe { vreinterpretq_f32_u8(x) })
     }
     #[inline(always)]
     fn load_f16(self, bytes: &[u8]) -> Self::F {
         let x = words(bytes);
-        each!(|x| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(x)) })
+        quarters!(|x| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(x)) })
     }
     #[inline(always)]
     fn load_bf16(self, bytes: &[u8]) -> Self::F {
         let x = words(bytes);
-        each!(|x| unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(x)) })
+        quarters!(|x| unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(x)) })
     }
     #[inline(always)]
     fn unpack_bf16(self, a: Self::F) -> [Self::F; 2] {
-        let a = each!(|a| unsafe { vreinterpretq_u32_f32(a) });
+        let a = quarters!(|a| unsafe { vreinterpretq_u32_f32(a) });
         [
-            each!(|a| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(a)) }),
-            each!(|a| unsafe { vreinterpretq_f32_u32(vandq_u32(a, vdupq_n_u32(0xffff_0000))) }),
+            quarters!(|a| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(a)) }),
+            quarters!(|a| unsafe { vreinterpretq_f32_u32(vandq_u32(a, vdupq_n_u32(0xffff_0000))) }),
         ]
     }
     #[inline(always)]
@@ -212,7 +200,7 @@ impl<M: Multiply> SimdF32 for Neon<M> {
     }
     #[inline(always)]
     fn flush_bf16(self, a: Self::F) -> Self::F {
-        each!(|a| unsafe {
+        quarters!(|a| unsafe {
             let a = vreinterpretq_u16_f32(a);
             let kept = vcgeq_u16(vandq_u16(a, vdupq_n_u16(0x7fff)), vdupq_n_u16(SMALLEST_BF16));
             vreinterpretq_f32_u16(vandq_u16(a, kept))
@@ -220,48 +208,48 @@ impl<M: Multiply> SimdF32 for Neon<M> {
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        each!(|a, b| unsafe { vaddq_f32(a, b) })
+        quarters!(|a, b| unsafe { vaddq_f32(a, b) })
     }
     #[inline(always)]
     fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        each!(|a, b| unsafe { vsubq_f32(a, b) })
+        quarters!(|a, b| unsafe { vsubq_f32(a, b) })
     }
     #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        each!(|a, b| unsafe { vmulq_f32(a, b) })
+        quarters!(|a, b| unsafe { vmulq_f32(a, b) })
     }
     #[inline(always)]
     fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        each!(|a, b| unsafe { vdivq_f32(a, b) })
+        quarters!(|a, b| unsafe { vdivq_f32(a, b) })
     }
     #[inline(always)]
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        each!(|a, b, c| unsafe { vfmaq_f32(c, a, b) })
+        quarters!(|a, b, c| unsafe { vfmaq_f32(c, a, b) })
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         // NEON's own maximum is NaN where either is.
-        each!(|a, b| unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) })
+        quarters!(|a, b| unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) })
     }
     #[inline(always)]
     fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        each!(|a, b| unsafe { vbslq_f32(vcltq_f32(a, b), a, b) })
+        quarters!(|a, b| unsafe { vbslq_f32(vcltq_f32(a, b), a, b) })
     }
     #[inline(always)]
     fn sqrt(self, a: Self::F) -> Self::F {
-        each!(|a| unsafe { vsqrtq_f32(a) })
+        quarters!(|a| unsafe { vsqrtq_f32(a) })
     }
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        each!(|a| unsafe { vabsq_f32(a) })
+        quarters!(|a| unsafe { vabsq_f32(a) })
     }
     #[inline(always)]
     fn round(self, a: Self::F) -> Self::F {
-        each!(|a| unsafe { vrndnq_f32(a) })
+        quarters!(|a| unsafe { vrndnq_f32(a) })
     }
     #[inline(always)]
     fn exp2(self, n: Self::F) -> Self::F {
-        each!(|n| unsafe {
+        quarters!(|n| unsafe {
             let biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
             vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
         })
@@ -270,7 +258,7 @@ impl<M: Multiply> SimdF32 for Neon<M> {
     fn store_i8(self, a: Self::F, out: &mut [i8]) {
         let out = out[..LANES].as_mut_ptr();
         unsafe {
-            let [a, b, c, d] = each!(|a| vqmovn_s32(vcvtq_s32_f32(a)));
+            let [a, b, c, d] = quarters!(|a| vqmovn_s32(vcvtq_s32_f32(a)));
             let (low, high) = (vqmovn_s16(vcombine_s16(a, b)), vqmovn_s16(vcombine_s16(c, d)));
             vst1q_s8(out, vcombine_s8(low, high));
         }
@@ -323,7 +311,7 @@ impl<M: Multiply> SimdBytes for Neon<M> {
     }
     #[inline(always)]
     fn load_quarters(self, x: [&[u8; 16]; 4]) -> Self::B {
-        each!(|x| unsafe { vld1q_u8(x.as_ptr()) })
+        quarters!(|x| unsafe { vld1q_u8(x.as_ptr()) })
     }
     #[inline(always)]
     fn splat_i8x4(self, x: &[i8; 4]) -> Self::B {
@@ -346,32 +334,32 @@ impl<M: Multiply> SimdBytes for Neon<M> {
     }
     #[inline(always)]
     fn shr_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        each!(|a| unsafe { vandq_u8(vshlq_u8(a, vdupq_n_s8(-(n as i8))), vdupq_n_u8(mask)) })
+        quarters!(|a| unsafe { vandq_u8(vshlq_u8(a, vdupq_n_s8(-(n as i8))), vdupq_n_u8(mask)) })
     }
     #[inline(always)]
     fn shl_mask(self, a: Self::B, n: u32, mask: u8) -> Self::B {
-        each!(|a| unsafe { vandq_u8(vshlq_u8(a, vdupq_n_s8(n as i8)), vdupq_n_u8(mask)) })
+        quarters!(|a| unsafe { vandq_u8(vshlq_u8(a, vdupq_n_s8(n as i8)), vdupq_n_u8(mask)) })
     }
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
-        each!(|a, b| unsafe { vorrq_u8(a, b) })
+        quarters!(|a, b| unsafe { vorrq_u8(a, b) })
     }
     #[inline(always)]
     fn lookup(self, table: &[u8; 16], a: Self::B) -> Self::B {
         let table = unsafe { vld1q_u8(table.as_ptr()) };
-        each!(|a| unsafe { vqtbl1q_u8(table, a) })
+        quarters!(|a| unsafe { vqtbl1q_u8(table, a) })
     }
     #[inline(always)]
     fn expand_bits(self, a: Self::B, n: u32, value: u8) -> Self::B {
         let (byte, bit) = (self.load_quarters([&bit_sources(n); 4])[0], self.splat_i8x4(&bit_masks(n))[0]);
-        each!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
+        quarters!(|a| unsafe { vandq_u8(vtstq_u8(vqtbl1q_u8(a, byte), bit), vdupq_n_u8(value)) })
     }
     #[inline(always)]
     fn bit_fields(self, a: Self::B, at: [u32; 4], mask: [u8; 4]) -> Self::B {
         let mut fields = self.splat_u8(0);
         for j in 0..4 {
             let (left, mask) = (8 * j as i32 - at[j] as i32, (mask[j] as u32) << (8 * j));
-            let field = each!(|a| unsafe {
+            let field = quarters!(|a| unsafe {
                 let there = vshlq_u32(vreinterpretq_u32_u8(a), vdupq_n_s32(left));
                 vreinterpretq_u8_u32(vandq_u32(there, vdupq_n_u32(mask)))
             });
@@ -384,8 +372,8 @@ impl<M: Multiply> SimdBytes for Neon<M> {
         let (mut trits, mut rest) = ([a; 5], a);
         for trit in &mut trits {
             // Three halves of the byte, halved and with 6 bits less; that a half is rounded down changes none of the 256 results.
-            *trit = each!(|rest| unsafe { vshrq_n_u8::<6>(vhaddq_u8(rest, vshrq_n_u8::<1>(rest))) });
-            rest = each!(|rest| unsafe { vaddq_u8(vaddq_u8(rest, rest), rest) });
+            *trit = quarters!(|rest| unsafe { vshrq_n_u8::<6>(vhaddq_u8(rest, vshrq_n_u8::<1>(rest))) });
+            rest = quarters!(|rest| unsafe { vaddq_u8(vaddq_u8(rest, rest), rest) });
         }
         trits
     }
@@ -402,7 +390,7 @@ impl<M: Multiply> SimdBytes for Neon<M> {
     }
     #[inline(always)]
     fn transpose4(self, [a, b, c, d]: [Self::B; 4]) -> [Self::B; 4] {
-        let [e, f, g, h] = each!(|a, b, c, d| unsafe { square(a, b, c, d) });
+        let [e, f, g, h] = quarters!(|a, b, c, d| unsafe { square(a, b, c, d) });
         let mut columns = [a; 4];
         for c in 0..4 {
             columns[c] = [e[c], f[c], g[c], h[c]];
@@ -426,7 +414,7 @@ impl<M: Multiply> SimdI32 for Neon<M> {
     }
     #[inline(always)]
     fn dot(self, sums: Self::I, u: Self::B, s: Self::B) -> Self::I {
-        each!(|sums, u, s| unsafe { M::unsigned(sums, u, s) })
+        quarters!(|sums, u, s| unsafe { M::unsigned(sums, u, s) })
     }
     #[inline(always)]
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
@@ -438,35 +426,35 @@ impl<M: Multiply> SimdI32 for Neon<M> {
     }
     #[inline(always)]
     fn dot_biased(self, sums: Self::I, a: Self::B, s: Self::B) -> Self::I {
-        each!(|sums, a, s| unsafe { M::signed(sums, a, s) })
+        quarters!(|sums, a, s| unsafe { M::signed(sums, a, s) })
     }
     #[inline(always)]
     fn extract_u8(self, a: Self::B, n: u32) -> Self::I {
-        each!(|a| unsafe {
+        quarters!(|a| unsafe {
             let byte = vshlq_u32(vreinterpretq_u32_u8(a), vdupq_n_s32(-8 * n as i32));
             vreinterpretq_s32_u32(vandq_u32(byte, vdupq_n_u32(255)))
         })
     }
     #[inline(always)]
     fn extract_i8(self, a: Self::B, n: u32) -> Self::I {
-        each!(|a| unsafe { vshrq_n_s32::<24>(vshlq_s32(vreinterpretq_s32_u8(a), vdupq_n_s32(24 - 8 * n as i32))) })
+        quarters!(|a| unsafe { vshrq_n_s32::<24>(vshlq_s32(vreinterpretq_s32_u8(a), vdupq_n_s32(24 - 8 * n as i32))) })
     }
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
-        each!(|a| unsafe { vcvtq_f32_s32(a) })
+        quarters!(|a| unsafe { vcvtq_f32_s32(a) })
     }
     #[inline(always)]
     fn unpack_f16(self, a: Self::B) -> [Self::F; 2] {
-        let a = each!(|a| unsafe { vreinterpretq_u32_u8(a) });
+        let a = quarters!(|a| unsafe { vreinterpretq_u32_u8(a) });
         [
-            each!(|a| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(a))) }),
-            each!(|a| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32::<16>(a))) }),
+            quarters!(|a| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(a))) }),
+            quarters!(|a| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32::<16>(a))) }),
         ]
     }
     #[inline(always)]
     fn reduce_sums(self, a: [Self::I; 4]) -> [i32; 4] {
         unsafe {
-            let [a, b, c, d] = each!(|a| vaddq_s32(vaddq_s32(a[0], a[1]), vaddq_s32(a[2], a[3])));
+            let [a, b, c, d] = quarters!(|a| vaddq_s32(vaddq_s32(a[0], a[1]), vaddq_s32(a[2], a[3])));
             let mut out = [0; 4];
             vst1q_s32(out.as_mut_ptr(), vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
             out
@@ -515,8 +503,8 @@ unsafe fn square(a: uint8x16_t, b: uint8x16_t, c: uint8x16_t, d: uint8x16_t) -> 
         let (c, d) = (vreinterpretq_u32_u8(c), vreinterpretq_u32_u8(d));
         // Of rows `a` and `b`: groups 0 and 2, groups 1 and 3; then of `c` and `d`.
         let pairs = [vtrn1q_u32(a, b), vtrn2q_u32(a, b), vtrn1q_u32(c, d), vtrn2q_u32(c, d)];
-        let [e, f, g, h] = each!(|pairs| vreinterpretq_u64_u32(pairs));
+        let [e, f, g, h] = quarters!(|pairs| vreinterpretq_u64_u32(pairs));
         let columns = [vtrn1q_u64(e, g), vtrn1q_u64(f, h), vtrn2q_u64(e, g), vtrn2q_u64(f, h)];
-        each!(|columns| vreinterpretq_u8_u64(columns))
+        quarters!(|columns| vreinterpretq_u8_u64(columns))
     }
 }

@@ -6,6 +6,7 @@
 mod baseline;
 mod budgets;
 mod cost;
+mod counters;
 mod kl;
 mod load;
 mod noise;
@@ -21,6 +22,7 @@ mod trace;
 pub use baseline::{Comparison, THRESHOLD, Verdict, compare, expect, read};
 pub use budgets::{Budgets, Spent};
 pub use cost::{Cost, Work};
+pub use counters::{Counters, Counts};
 pub use kl::{Kl, Rounding, TEXT, kl};
 pub use load::{Batching, LoadReport, Workload, load};
 pub use noise::{Noise, Snapshot};

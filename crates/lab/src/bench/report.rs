@@ -1,6 +1,6 @@
 //! What a bench found, as it is printed, kept and compared.
 
-use super::{Cost, Interval, Kl, Sample, Samples, Spread, Test, median_interval, signed_rank};
+use super::{Cost, Counts, Interval, Kl, Sample, Samples, Spread, Test, median_interval, signed_rank};
 use serde::{Deserialize, Serialize};
 use trine_backend::ActivationPrecision;
 
@@ -134,6 +134,9 @@ pub struct Outcome {
     /// Median of the CPU packages.
     #[serde(default)]
     pub watts: Option<f64>,
+    /// What the CPUs counted for each token, medians; null where that was not asked for or is not known.
+    #[serde(default)]
+    pub counts: Option<Counts>,
     /// Tokens per second over the threads that computed them.
     #[serde(default)]
     pub per_core: Option<f64>,
@@ -250,6 +253,8 @@ impl Outcome {
             passes: passes.len(),
             cpu: median(kept.iter().map(|sample| sample.cpu)),
             watts,
+            counts: Counts::medians(&kept.iter().map(|sample| sample.counts).collect::<Vec<_>>())
+                .map(|counts| counts.over(test.total() as f64)),
             per_core: None,
             per_gib: None,
             per_watt: watts.filter(|&watts| watts > 0.0).map(|watts| speed / watts),

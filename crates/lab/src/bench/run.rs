@@ -1,6 +1,6 @@
 //! The runs that are timed.
 
-use super::{Energy, Error, Kind, Noise, Snapshot, Test};
+use super::{Counters, Counts, Energy, Error, Kind, Noise, Snapshot, Test};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Run {
     pub seconds: f64,
     /// Seconds of each forward pass, one for each token of a decode and for each part of a prompt; none where they are not known.
     pub passes: Vec<f64>,
+    /// What the CPUs counted meanwhile, where that is asked for and known.
+    pub counts: Option<Counts>,
 }
 
 /// One run: a test as often as [`measure`] repeats it.
@@ -53,6 +55,9 @@ pub struct Sample {
     /// Of the CPU packages.
     #[serde(default)]
     pub watts: Option<f64>,
+    /// What the CPUs counted for the test once, the mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
 }
 
 /// The runs of one test.
@@ -96,10 +101,15 @@ pub fn measure(
                     let start = Snapshot::now().filter(|_| subject.is_here());
                     let energy = Energy::now();
                     let (began, mut seconds, mut times, mut passes) = (Instant::now(), 0.0, 0, Vec::new());
+                    let mut counts = None;
                     while times == 0 || began.elapsed() < SHORTEST {
                         let run = subject.run(test)?;
                         seconds += run.seconds;
                         passes.extend(run.passes);
+                        counts = match counts {
+                            None => run.counts,
+                            Some(sum) => run.counts.map(|counts| counts.zip(sum, |a, b| a + b)),
+                        };
                         times += 1;
                     }
                     let wall = began.elapsed().as_secs_f64();
@@ -123,6 +133,7 @@ pub fn measure(
                         noise,
                         cpu,
                         watts,
+                        counts: counts.map(|counts| counts.over(times.into())),
                     });
                     break;
                 }
@@ -146,6 +157,7 @@ pub struct Trine<'a> {
     pub(super) output: Output,
     /// Seconds of the passes of the test that runs.
     passes: Vec<f64>,
+    counters: Option<&'a mut Counters>,
 }
 
 impl<'a> Trine<'a> {
@@ -171,7 +183,8 @@ impl<'a> Trine<'a> {
             sequences.add(tokens);
         });
         let chunk = options.prefill_chunk.max(1);
-        let mut trine = Trine { runner, sequences, chunk, flow, output: Output::default(), passes: Vec::new() };
+        let mut trine =
+            Trine { runner, sequences, chunk, flow, output: Output::default(), passes: Vec::new(), counters: None };
         let depth = most(|test| test.depth);
         if let Err(error) = trine.prefill(0, 0, depth.min(COMPUTED)) {
             trine.release();
@@ -181,6 +194,11 @@ impl<'a> Trine<'a> {
             (0..count).rev().for_each(|sequence| trine.sequences.fill(trine.runner, sequence, depth, 0));
         }
         Ok(trine)
+    }
+
+    /// Whose runs tell what `counters` count.
+    pub fn with_counters(self, counters: Option<&'a mut Counters>) -> Trine<'a> {
+        Trine { counters, ..self }
     }
 
     /// The most likely token after one token, the first of a sequence, or 0 where a logit is not finite: what a user waits for after loading.
@@ -246,6 +264,7 @@ impl<'a> Trine<'a> {
 impl Subject for Trine<'_> {
     fn run(&mut self, test: Test) -> Result<Run, Error> {
         self.passes.clear();
+        let before = self.counters.as_mut().map(|counters| counters.read());
         let start = Instant::now();
         match test.kind {
             Kind::Prefill => {
@@ -253,7 +272,10 @@ impl Subject for Trine<'_> {
             }
             Kind::Decode => self.decode(test)?,
         }
-        Ok(Run { seconds: start.elapsed().as_secs_f64(), passes: std::mem::take(&mut self.passes) })
+        let seconds = start.elapsed().as_secs_f64();
+        let after = self.counters.as_mut().map(|counters| counters.read());
+        let counts = after.zip(before).map(|(after, before)| after.zip(before, |after, before| after - before));
+        Ok(Run { seconds, passes: std::mem::take(&mut self.passes), counts })
     }
 
     fn can(&self, _test: Test) -> bool {

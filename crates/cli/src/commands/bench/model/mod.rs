@@ -49,6 +49,12 @@ pub struct Model {
     /// Both are loaded with the same options. The ratio of their speeds is the median over pairs of neighbouring runs.
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["against", "load", "profile", "write_model"])]
     b: Option<PathBuf>,
+    /// Count instructions, cycles and cache misses
+    ///
+    /// By Linux's perf_event_open: of each run, all threads together. Where the machine has no such counters, as most virtual ones, or they may
+    /// not be read, a warning says so and the fields are null.
+    #[arg(long, conflicts_with = "load", hide_short_help = true)]
+    perf_counters: bool,
     /// Print ratios although others took more than 10 % of the CPUs
     #[arg(long, hide_short_help = true)]
     under_load: bool,
@@ -341,6 +347,15 @@ impl Model {
         options.stop = Some(stop.clone());
         // Loading may bind this thread to a CPU, and then it sees no other.
         let machine = measure::machine();
+        // They count in threads that are started after them.
+        let counters = self.perf_counters.then(bench::Counters::open).transpose();
+        if let Err(error) = &counters {
+            note!("warning: the CPU's performance counters are unavailable: {error}");
+            note!(
+                "hint: virtual machines seldom have them; elsewhere sudo sysctl kernel.perf_event_paranoid=2 lets every user read them"
+            );
+        }
+        let mut counters = counters.ok().flatten();
         let start = Instant::now();
         let decoder = options.load(path, &mut |_| flow())?;
         decoder.warnings().iter().for_each(|warning| note!("warning: {}", table::visible(warning)));
@@ -364,7 +379,7 @@ impl Model {
         });
         let mut peer = kind.map(|kind| Peer::start(kind, path, options, tests)).transpose()?;
         let mut other = self.b.as_deref().map(|path| self.other(path, &engine, stop)).transpose()?;
-        let mut trine = bench::Trine::new(&mut *runner, tests, &engine, &flow)?;
+        let mut trine = bench::Trine::new(&mut *runner, tests, &engine, &flow)?.with_counters(counters.as_mut());
         let second = other.as_mut().map(|other| bench::Trine::new(&mut *other.runner, tests, &engine, &flow));
         let mut second = second.transpose()?;
         let bar = bar("warming up", tests.len() * self.warmup as usize);

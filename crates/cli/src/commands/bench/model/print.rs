@@ -100,6 +100,7 @@ pub fn report(
     writeln!(out, "\n{}\n", form.table(&rows, 1))?;
     writeln!(out, "{LEGEND}\n")?;
     spreads(report, form, out)?;
+    counts(report, form, out)?;
     if report.results.iter().any(|outcome| outcome.beyond_limits) {
         writeln!(out, "{BEYOND}")?;
     }
@@ -181,6 +182,28 @@ fn spreads(report: &BenchReport, form: ReportFormat, out: &mut impl Write) -> io
     }));
     writeln!(out, "{}\n", form.table(&rows, 1))?;
     writeln!(out, "{SPREADS}")
+}
+
+/// What the CPUs counted for each token, if that was asked for and is known.
+fn counts(report: &BenchReport, form: ReportFormat, out: &mut impl Write) -> io::Result<()> {
+    let title = ["test", "instructions/token", "per cycle", "cache reads/token", "cache misses/token"];
+    let mut rows = vec![title.map(str::to_owned)];
+    let number = |n: Option<f64>| n.map_or("-".to_owned(), units::measured);
+    rows.extend(report.results.iter().filter_map(|outcome| {
+        let counts = outcome.counts?;
+        let per_cycle = counts.instructions.zip(counts.cycles).map(|(instructions, cycles)| instructions / cycles);
+        Some([
+            outcome.test.clone(),
+            number(counts.instructions),
+            number(per_cycle),
+            number(counts.cache_references),
+            number(counts.cache_misses),
+        ])
+    }));
+    if rows.len() == 1 {
+        return Ok(());
+    }
+    writeln!(out, "\n{}\n", form.table(&rows, 1))
 }
 
 /// A test before and after, and what follows, in a sentence.
