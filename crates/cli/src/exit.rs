@@ -453,7 +453,9 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
         Error::Adapter => Some("pass the folder of a whole model"),
         Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
-        Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
+        Error::MissingShard { .. } => {
+            Some("all shards of a model belong in one folder; if writing them was interrupted, repeat it")
+        }
         Error::Truncated { .. } => Some("the file is cut short, or its header is damaged: get it again"),
         _ => None,
     };

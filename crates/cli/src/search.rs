@@ -122,7 +122,7 @@ fn check_size([least, most]: [u64; 2], bytes: u64, weights: usize) -> Result<(),
         format!("{}, {:.2} bits per weight", units::bytes(bytes), 8.0 * bytes as f64 / weights.max(1) as f64)
     };
     let (bound, what, hint) = match bytes < least {
-        true => (least, "smallest", "ask for more, or choose a format of fewer bits, such as --format iq2_xxs"),
+        true => (least, "smallest", "ask for more, or choose a format of fewer bits with --format"),
         false => (most, "largest", "ask for less, or choose a format of more bits, such as --format f16"),
     };
     let message = format!("the {what} mixture has {}: found {}", size(bound), size(bytes));
