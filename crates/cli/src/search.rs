@@ -83,7 +83,8 @@ impl SearchArgs {
         let context = CONTEXT.min(model.spec().context_length);
         let most = self.chunks.map_or(CHUNKS, |chunks| chunks.get() as usize);
         let chunks = Chunks::new(&tokenizer, &text, context, most)
-            .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))?;
+            .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))
+            .map_err(trine_lab::quantize::Error::from)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
         let measurement = Measurement { model, device: &device, chunks: &chunks, options, recipe: &*recipe };

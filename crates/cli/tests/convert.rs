@@ -132,6 +132,8 @@ fn parts_of_two_splits_are_not_mixed() {
     assert!(!Path::new(&at("part-00001-of-00002.gguf")).exists());
     let (code, err) = split("1MB", &["--force"]);
     assert!(code == 0 && err.contains("part-00001-of-00004.gguf and 3 more") && err.contains("still there"), "{err}");
+    let edit = trine_with(&["edit", &at("part-00002-of-00004.gguf"), "--set", "general.name=x"]);
+    assert!(edit.code == 2 && edit.err.contains("of the model, part-00001-of-00004.gguf"), "{}", edit.err);
     // What a run leaves that is killed while its files take the place of old ones.
     std::fs::remove_file(at("part-00001-of-00002.gguf")).unwrap();
     let cut = trine_with(&["info", &at("part-00002-of-00002.gguf")]);
@@ -223,6 +225,20 @@ fn options_that_would_change_nothing_are_refused() {
         let ran = trine_with(&[command, options].concat());
         assert!(ran.code == 2 && ran.err.contains(expected), "{command:?} {options:?}: {} {}", ran.code, ran.err);
         assert!(!Path::new(&out).exists(), "{command:?} {options:?}");
+    }
+    let mut zeros = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();
+    zeros.entries.values_mut().for_each(|entry| entry.sums.fill(0.0));
+    zeros.write(Path::new(&at("zeros.gguf")), Default::default()).unwrap();
+    std::fs::write(at("chats.jsonl"), r#"{"messages": [{"role": "user", "content": "a"}]}"#).unwrap();
+    std::fs::write(at("short.txt"), "a").unwrap();
+    for (args, status, expected) in [
+        (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("zeros.gguf")][..], 2, "zeros alone"),
+        (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("nothing.gguf")], 1, "check the path"),
+        (&["imatrix", trine::EMBEDDED, &at("chats.jsonl"), "-o", &out], 2, "lines with `text` need none"),
+        (&["quantize", trine::EMBEDDED, &out, "--target-bpw", "3", "--text", &at("short.txt")], 1, "a longer --text"),
+    ] {
+        let ran = trine_with(args);
+        assert!(ran.code == status && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);
     }
     // A matrix that was not measured has a name.
     let mut entries = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();
