@@ -42,10 +42,7 @@ impl HttpBody for Arriving {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Arriving { body: Some(body), busy, leave, .. } = &mut *self else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(context) {
             Poll::Ready(frame) => {
