@@ -478,6 +478,21 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
             one(json!({"role": "assistant", "content": "a", "reasoning_content": 3})),
             "messages[0].reasoning_content: expected a string, found 3",
         ),
+        (
+            chat,
+            one(json!({"role": "assistant", "content": "a", "reasoning": 3})),
+            "messages[0].reasoning: expected a string, found 3",
+        ),
+        (
+            ollama,
+            one(json!({"role": "assistant", "content": "a", "thinking": 3})),
+            "messages[0].thinking: expected a string, found 3",
+        ),
+        (
+            ollama,
+            one(json!({"role": "tool", "content": "a", "tool_name": 3})),
+            "messages[0].tool_name: expected a string, found 3",
+        ),
         (chat, one(json!({"role": "tool", "content": "a"})), "messages[0].tool_call_id: expected the id of a call"),
         (
             chat,

@@ -109,6 +109,10 @@ fn a_template_gets_the_ids_and_roles_that_it_takes() {
     ] {
         assert_eq!(prompt(&served(refuses), &json!({"messages": messages})), expected);
     }
+    if let Some(gemma) = of("google-gemma-2-2b-it") {
+        let prompt = prompt(&gemma, &json!({"messages": [user, system]}));
+        assert!(prompt.contains("user\nHi\nBe brief.<end_of_turn>"), "{prompt}");
+    }
 }
 
 #[test]

@@ -54,7 +54,8 @@ impl HttpBody for Arriving {
             Poll::Pending => {
                 let leave = leave.get_or_insert_with(|| {
                     busy.wait(PAUSE);
-                    Box::pin(busy.place().told_to_leave())
+                    // One that was told to leave just before this request came still takes it as its last.
+                    Box::pin(busy.place().told_anew())
                 });
                 leave.as_mut().poll(context).map(|()| Some(Err(MadeRoom.into())))
             }

@@ -87,6 +87,14 @@ impl Place {
         }
     }
 
+    /// Waits until it is told so again, from now on.
+    pub fn told_anew(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leave = self.leave.subscribe();
+        async move {
+            let _ = leave.changed().await;
+        }
+    }
+
     /// Whether a request has ever come, so that an answer may be on its way.
     pub fn was_asked(&self) -> bool {
         self.asked.load(Relaxed)

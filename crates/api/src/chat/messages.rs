@@ -103,7 +103,7 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
     let mut rest = Map::new();
     for (name, form) in KNOWN {
         if let Some(value) = fields.take(name) {
-            form.check(&value, name).map_err(at)?;
+            form.check(&value, fields.own_name(name)).map_err(at)?;
             rest.insert((*name).to_owned(), value);
         }
     }

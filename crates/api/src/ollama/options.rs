@@ -40,7 +40,7 @@ const OTHER_NAMES: &[(&str, &str)] =
 /// Options for several answers, which this API does not tell, or their log probabilities, which have their own fields.
 const OF_MANY: &[&str] = &["n", "best_of", "logprobs", "prompt_logprobs"];
 
-/// Names of sampling options, and their places in the body.
+/// Places in the words of OpenAI, and those in the body.
 pub type Places = Vec<(String, String)>;
 
 /// What both endpoints take: sampling options in an object, the format of the answer, and whether the model thinks; whether it is a stream.

@@ -38,7 +38,7 @@ fn read_chat(mut fields: Fields, served: &Shared, places: &mut Places) -> Result
         return Ok(load(served, stream, true));
     }
     let mut ids = Ids::default();
-    let translate = |(i, message): (usize, Value)| message_of(message, &format!("messages[{i}]"), &mut ids);
+    let translate = |(i, message): (usize, Value)| message_of(message, &format!("messages[{i}]"), &mut ids, places);
     let messages = list.into_iter().enumerate().map(translate).collect::<Result<Vec<_>, _>>()?;
     fields.put("messages", messages);
     let (ask, turn) = chat::read_one(fields, served)?;
@@ -80,7 +80,7 @@ impl Ids {
 }
 
 /// A message in OpenAI's words.
-fn message_of(mut message: Value, place: &str, ids: &mut Ids) -> Result<Value, Problem> {
+fn message_of(mut message: Value, place: &str, ids: &mut Ids, places: &mut Places) -> Result<Value, Problem> {
     let Some(fields) = message.as_object_mut() else { return Ok(message) };
     ids.add(fields);
     // A message without content is one with an empty text.
@@ -92,11 +92,11 @@ fn message_of(mut message: Value, place: &str, ids: &mut Ids) -> Result<Value, P
     if fields.remove("images").is_some_and(|images| !none.contains(&images)) {
         return Err(Problem::field(&format!("{place}.images"), chat::NO_TEXT));
     }
-    if let Some(thoughts) = fields.remove("thinking") {
-        fields.insert("reasoning_content".to_owned(), thoughts);
-    }
-    if let Some(name) = fields.remove("tool_name") {
-        fields.insert("name".to_owned(), name);
+    for (own, name) in [("thinking", "reasoning_content"), ("tool_name", "name")] {
+        if let Some(value) = fields.remove(own) {
+            fields.insert(name.to_owned(), value);
+            places.push((format!("{place}.{name}"), format!("{place}.{own}")));
+        }
     }
     Ok(message)
 }
