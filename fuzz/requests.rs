@@ -66,7 +66,7 @@ pub fn request(bytes: &[u8]) -> bool {
             }
             write(&ask, served, writer, &answer);
         }
-        let others = [anthropic::count_tokens, trine_api::apply_template, tokens::detokenize];
+        let others = [anthropic::count_tokens, trine_api::openai::apply_template, tokens::detokenize];
         taken |= tokens::tokenize(fields.clone(), served).is_ok();
         taken |= others.iter().filter(|read| read(fields.clone(), served).is_ok()).count() > 0;
     }

@@ -218,7 +218,8 @@ fn whole(value: Value) -> Value {
 }
 
 /// Maximum number of entries in the lists of bodies that are no sampling options.
-const MAX_LEN: &[(&str, usize)] = &[("messages", 10_000), ("input", 10_000), ("tools", 1024), ("logit_bias", 65_536)];
+const MAX_LEN: &[(&str, usize)] =
+    &[("messages", 10_000), ("input", 10_000), ("tools", 1024), ("functions", 1024), ("logit_bias", 65_536)];
 
 /// Refuses a list that is too long, before its entries are read.
 pub fn check_len(name: &str, value: &Value) -> Result<(), Problem> {

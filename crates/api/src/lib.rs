@@ -45,7 +45,6 @@ mod served;
 pub mod tokens;
 
 pub use ask::{Ask, prompt, prompts};
-pub use chat::apply_template;
 pub use event::{Event, Framing, Writer};
 pub use fields::Fields;
 pub use problem::{Problem, ProblemKind};

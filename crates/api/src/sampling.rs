@@ -1,8 +1,9 @@
 //! The options of requests that say how tokens are chosen.
 
 use crate::fields::{check_len, shown, unknown};
-use crate::{Fields, Problem};
+use crate::{Fields, Problem, Served};
 use serde_json::{Map, Value};
+use trine_engine::sample::thinks;
 use trine_engine::{Sampling, params};
 
 /// Names of other servers for our options.
@@ -33,11 +34,11 @@ pub fn is_option(name: &str) -> bool {
     params().any(|param| param.name == name) || OTHER_NAMES.iter().any(|(other, _)| *other == name)
 }
 
-/// What is left of a body: the sampling options, over those that hold where it says nothing. A field that is none of them is refused.
+/// What is left of a body: the sampling options, over those of the model that is served. A field that is none of them is refused.
 ///
 /// # Errors
 /// With the first field that is not known, not of its type, or not in its range.
-pub fn sampling(mut fields: Fields, defaults: &Sampling) -> Result<Sampling, Problem> {
+pub fn sampling(mut fields: Fields, served: &Served) -> Result<Sampling, Problem> {
     for (other, name) in OTHER_NAMES {
         fields.rename(other, name)?;
     }
@@ -53,7 +54,10 @@ pub fn sampling(mut fields: Fields, defaults: &Sampling) -> Result<Sampling, Pro
         fields.put("seed", seed.cast_unsigned());
     }
     let own_names = fields.own_names().to_owned();
-    checked(fields.rest(), defaults).map_err(|problem| problem.named(&own_names))
+    let mut sampling = checked(fields.rest(), &served.sampling).map_err(|problem| problem.named(&own_names))?;
+    // A model that does not think keeps within any budget.
+    sampling.thinking_budget.take_if(|_| !thinks(&served.tokenizer));
+    Ok(sampling)
 }
 
 /// The options of a body by our names.

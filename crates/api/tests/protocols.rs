@@ -53,7 +53,7 @@ fn a_protocol_takes_no_field_of_another() {
     for name in ["raw", "tools", "messages", "n", "logprobs", "system", "format"] {
         let options = json!({"options": {name: true}});
         let refused = message(ollama::generate(fields(&with(&protocols[3].1, &options)), &served, "1"));
-        assert_eq!(refused, format!("options: {name}: there is no such option"));
+        assert_eq!(refused, format!("options.{name}: there is no such option"));
     }
     let options =
         json!({"options": {"stop": ["x"], "num_predict": 4, "repeat_penalty": 1.1, "min_p": 0.1, "numa": true}});
@@ -124,7 +124,8 @@ fn a_list_that_is_too_long_is_refused_before_it_is_read() {
         (responses::response, &json!({}), "input", many(10_000), "input", 10_000),
         (responses::response, &json!({"input": "Hi"}), "tools", namespace, "tools", 1024),
         (anthropic::messages, &anthropic, "stop_sequences", many(64), "stop_sequences", 64),
-        (ollama::chat, &chat, "options", json!({"stop": many(64)}), "stop", 64),
+        (openai::chat, &chat, "functions", many(1024), "functions", 1024),
+        (ollama::chat, &chat, "options", json!({"stop": many(64)}), "options.stop", 64),
     ];
     for (read, body, name, value, field, most) in cases {
         let body = with(body, &json!({*name: value}));
@@ -164,15 +165,15 @@ fn problems_name_the_field_that_the_body_has() {
         (anthropic::messages, &anthropic, json!({"output_config": {"effort": 1}}), "output_config.effort"),
         (ollama::chat, &chat, json!({"think": 1}), "think"),
         (ollama::chat, &chat, json!({"keep_alive": {}}), "keep_alive: expected a duration"),
-        (ollama::chat, &chat, json!({"options": {"num_predict": []}}), "num_predict: expected a whole number"),
+        (ollama::chat, &chat, json!({"options": {"num_predict": []}}), "options.num_predict: expected a whole number"),
         (
             ollama::chat,
             &chat,
             json!({"options": {"max_tokens": 5}}),
-            "options: max_tokens: there is no such option: expected num_predict",
+            "options.max_tokens: there is no such option: expected num_predict",
         ),
-        (ollama::chat, &chat, json!({"options": {"num_predict": -9}}), "num_predict"),
-        (ollama::generate, &json!({"prompt": "Hi"}), json!({"options": {"num_predict": "x"}}), "num_predict"),
+        (ollama::chat, &chat, json!({"options": {"num_predict": -9}}), "options.num_predict"),
+        (ollama::generate, &json!({"prompt": "Hi"}), json!({"options": {"num_predict": "x"}}), "options.num_predict"),
         (ollama::generate, &json!({}), json!({"prompt": long}), "prompt"),
         (ollama::chat, &chat, json!({"format": no_schema}), "format"),
         (ollama::chat, &chat, json!({"json_schema": no_schema}), "json_schema"),
@@ -212,10 +213,13 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
         (json!({"include": ["everything"]}), "include: expected a list of message.output_text.logprobs,"),
         (json!({"include": "reasoning.encrypted_content"}), "include: expected a list, found a string"),
         (
-            json!({"stream_options": {"include_obfuscation": 1}}),
+            json!({"stream": true, "stream_options": {"include_obfuscation": 1}}),
             "stream_options.include_obfuscation: expected true or false, found 1",
         ),
-        (json!({"stream_options": {"include_usage": true}}), "stream_options.include_usage: there is no such field"),
+        (
+            json!({"stream": true, "stream_options": {"include_usage": true}}),
+            "stream_options.include_usage: there is no such field",
+        ),
         (format(json!({"type": "text", "x": 1})), "text.format.x: there is no such field; expected type"),
         (
             format(json!({"type": "json_object", "schema": {}})),
@@ -332,7 +336,8 @@ fn numbers_below_zero_mean_what_they_mean_to_others() {
     for (most, meant) in [(json!(-1), None), (json!(0), None), (json!(-2), None), (json!(7), Some(7))] {
         assert_eq!(predicted(most).map(|(ask, _)| ask.sampling.max_tokens), Ok(meant));
     }
-    let expected = "num_predict: expected a number of tokens, -1 for no limit, or -2 to fill the context, found -9";
+    let expected =
+        "options.num_predict: expected a number of tokens, -1 for no limit, or -2 to fill the context, found -9";
     assert_eq!(message(predicted(json!(-9))), expected);
 }
 
@@ -373,7 +378,7 @@ fn functions_in_a_namespace_are_called_by_both_names() {
         ),
         (
             json!([{"type": "namespace", "name": "x", "tools": [function("y"), function("y")]}]),
-            "tools[1]: an earlier tool",
+            "tools[0].tools[1]: an earlier tool",
         ),
     ] {
         let refused = message(read(&json!({"input": "Hi", "tools": tools})));
@@ -462,7 +467,7 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
         (
             chat,
             user(json!({"type": "image_url", "image_url": {"url": "x", "detail": "low"}})),
-            "messages[0].content[0]: image_url: the model reads text alone",
+            "messages[0].content[0]: image_url: the model takes text alone: leave it out, or say",
         ),
         (chat, message_of("assistant", refusal.clone()), ""),
         (chat, user(json!({"type": "text", "text": 5})), "messages[0].content[0].text: expected a string, found 5"),
@@ -472,6 +477,21 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
             chat,
             one(json!({"role": "assistant", "content": "a", "reasoning_content": 3})),
             "messages[0].reasoning_content: expected a string, found 3",
+        ),
+        (
+            chat,
+            one(json!({"role": "assistant", "content": "a", "reasoning": 3})),
+            "messages[0].reasoning: expected a string, found 3",
+        ),
+        (
+            ollama,
+            one(json!({"role": "assistant", "content": "a", "thinking": 3})),
+            "messages[0].thinking: expected a string, found 3",
+        ),
+        (
+            ollama,
+            one(json!({"role": "tool", "content": "a", "tool_name": 3})),
+            "messages[0].tool_name: expected a string, found 3",
         ),
         (chat, one(json!({"role": "tool", "content": "a"})), "messages[0].tool_call_id: expected the id of a call"),
         (
@@ -488,7 +508,7 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
         (
             anthropic,
             user(json!({"type": "document", "source": {"type": "base64", "data": "x"}})),
-            "messages[0].content[0].source: base64: the model reads text alone",
+            "messages[0].content[0].source: base64: the model takes text alone: leave it out, or say",
         ),
         (
             anthropic,
@@ -497,8 +517,61 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
         ),
         (
             anthropic,
-            user(json!({"type": "search_result", "content": [{"type": "image"}]})),
-            "messages[0].content[0].content[0]: image: the model reads text alone",
+            user(json!({"type": "search_result", "source": "x", "title": "y", "content": [{"type": "image"}]})),
+            "messages[0].content[0].content[0]: image: the model takes text alone: leave it out, or say",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "search_result", "title": "y", "content": []})),
+            "messages[0].content[0].source: expected one, found none",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "search_result", "source": "x", "content": []})),
+            "messages[0].content[0].title: expected one, found none",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "search_result", "source": "x", "title": "y", "content": "z"})),
+            "messages[0].content[0].content: expected a list, found a string",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "document", "source": {"type": "text", "media_type": "text/html", "data": "<p>"}})),
+            "messages[0].content[0].source.media_type: expected \"text/plain\", found \"text/html\": what",
+        ),
+        (
+            anthropic,
+            with(&json!({"system": "a"}), &user(json!({"type": "tool_result", "content": "a"}))),
+            "messages[0].content[0].tool_use_id: expected one, found none",
+        ),
+        (
+            anthropic,
+            message_of("assistant", json!({"type": "tool_use", "name": "x", "input": {}})),
+            "messages[0].content[0].id: expected one, found none",
+        ),
+        (
+            chat,
+            one(
+                json!({"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "x", "arguments": "{}"}}]}),
+            ),
+            "messages[0].tool_calls[0].id: expected the id of the call",
+        ),
+        (ollama, one(json!({"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": {}}}]})), ""),
+        (
+            response,
+            json!({"input": [{"type": "function_call", "name": "x", "arguments": "{}"}]}),
+            "input[0].call_id: expected the id of the call",
+        ),
+        (
+            response,
+            json!({"input": [{"type": "function_call_output", "output": "x"}]}),
+            "input[0].call_id: expected the id of the call",
+        ),
+        (
+            response,
+            json!({"tools": [{"type": "namespace", "name": "n", "tools": [flat(json!({}))["tools"][0], {"type": "function", "name": "?"}]}]}),
+            "tools[0].tools[1]: expected a function whose name has",
         ),
         (anthropic, json!({"tools": [{"name": "x"}]}), "tools[0].input_schema: expected a JSON Schema"),
         (chat, user(refusal.clone()), "messages[0].content[0]: expected a part of type \"text\""),
@@ -560,7 +633,7 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
         (
             anthropic,
             user(json!({"type": "image", "source": {}})),
-            "messages[0].content[0]: image: the model reads text alone",
+            "messages[0].content[0]: image: the model takes text alone: leave it out, or say",
         ),
         (
             anthropic,
@@ -652,7 +725,26 @@ fn functions_are_called_as_before_there_were_tools() {
     assert_eq!((&choice["finish_reason"], &call["name"]), (&"function_call".into(), &"now".into()), "{whole}");
     assert_eq!(call["arguments"].as_str().unwrap().replace(' ', ""), r#"{"zone":"UTC"}"#);
     assert!(choice["message"].get("tool_calls").is_none(), "{whole}");
+    let messages = |messages: Value| json!({"messages": messages});
+    let user = json!({"role": "user", "content": "Hi"});
+    let call = |call: Value| json!({"role": "assistant", "function_call": call});
+    let result = |name: &str| json!({"role": "function", "name": name, "content": "noon"});
     for (more, expected) in [
+        (json!({"functions": []}), "functions: expected at least one"),
+        (json!({"functions": [{"name": "?"}]}), "functions[0]: expected a function whose name has"),
+        (json!({"functions": [function, {"name": "x", "strict": 1}]}), "functions[1].strict: expected true or false"),
+        (json!({"function_call": {"name": "x"}}), "function_call: no tool is called \"x\""),
+        (
+            messages(json!([user, call(json!({"name": "now", "arguments": 5}))])),
+            "messages[1].function_call.arguments: ",
+        ),
+        (
+            messages(json!([user, call(json!({"name": "now", "x": 5}))])),
+            "messages[1].function_call.x: there is no such",
+        ),
+        (messages(json!([user, call(json!({"arguments": "{}"}))])), "messages[1].function_call: expected a function"),
+        (messages(json!([user, result("now")])), "messages[1].name: expected a function_call of \"now\" before"),
+        (messages(json!([user, {"role": "function", "content": ""}])), "messages[1].name: expected the name of a"),
         (json!({"functions": null}), "function_call: expected functions beside it"),
         (json!({"tools": []}), "tools: functions says the same"),
         (
@@ -660,7 +752,66 @@ fn functions_are_called_as_before_there_were_tools() {
             "function_call: expected \"auto\", \"none\" or {\"name\":\"...\"}, found \"any\"",
         ),
     ] {
-        assert_eq!(message(read(&with(&body, &more))), expected);
+        let problem = read(&with(&body, &more)).err().unwrap();
+        assert!(problem.message.starts_with(expected), "{problem:?}");
+        assert_eq!(problem.param.as_deref(), expected.split(':').next());
+    }
+    let prompt = |body: &Value| openai::apply_template(fields(body), &served).unwrap()["prompt"].clone();
+    let mut of_template = body.clone();
+    of_template.as_object_mut().unwrap().remove("function_call");
+    let tools = json!({"functions": null, "tools": [{"type": "function", "function": function}]});
+    let written = prompt(&of_template);
+    assert_eq!(written.as_str().map(str::trim), Some(served.tokenizer.decode(&ask.prompts[0]).trim()));
+    assert_eq!(written, prompt(&with(&of_template, &tools)));
+}
+
+#[test]
+fn a_model_that_does_not_think_keeps_within_any_budget() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let bodies: &[(Read, Value)] = &[
+        (openai::chat, json!({"messages": messages})),
+        (openai::completion, json!({"prompt": "Hi"})),
+        (ollama::generate, json!({"prompt": "Hi", "raw": true})),
+    ];
+    for (read, body) in bodies {
+        let more = |budget: Value| match body.get("raw") {
+            Some(_) => json!({"options": {"thinking_budget": budget}}),
+            None => json!({"thinking_budget": budget}),
+        };
+        let (ask, _) = read(fields(&with(body, &more(json!(100)))), &served, "1").unwrap();
+        assert_eq!(ask.sampling.thinking_budget, None, "{body}");
+        let refused = message(read(fields(&with(body, &more(json!("x")))), &served, "1"));
+        assert!(refused.contains("thinking_budget: expected"), "{refused}");
+    }
+}
+
+#[test]
+fn fields_of_other_servers_pass_where_they_ask_for_nothing() {
+    let served = plain();
+    let none = json!({
+        "return_tokens_as_token_ids": false, "return_tokens": false, "detokenize": true, "n_indent": 0, "n_discard": 0,
+        "t_max_predict_ms": 0, "response_fields": [], "backend_sampling": false, "speculative.n_max": 0,
+    });
+    let of_chats = json!({"add_special_tokens": false, "parse_tool_calls": true});
+    let of_texts = json!({"add_special_tokens": true});
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let bodies: &[(Read, Value, &Value)] = &[
+        (openai::chat, json!({"messages": messages}), &of_chats),
+        (openai::completion, json!({"prompt": "Hi"}), &of_texts),
+    ];
+    for (read, body, own) in bodies {
+        let neutral = with(&none, own);
+        assert_eq!(message(read(fields(&with(body, &neutral)), &served, "1")), "", "{body}");
+        for (name, value) in neutral.as_object().unwrap() {
+            let other = match value {
+                Value::Bool(flag) => json!(!flag),
+                Value::Array(_) => json!(["content"]),
+                _ => json!(7),
+            };
+            let refused = message(read(fields(&with(body, &json!({name: other}))), &served, "1"));
+            assert!(refused.starts_with(&format!("{name}: expected {value}, found {other}: ")), "{refused:?}");
+        }
     }
 }
 
@@ -778,11 +929,22 @@ fn what_says_who_asks_has_its_types() {
         (anthropic, json!({"fallbacks": ["x"]}), "fallbacks: expected [], found [\"x\"]: no other model answers"),
         (anthropic, json!({"cache_control": {"type": "x"}}), "cache_control.type: expected one of ephemeral"),
         (anthropic, json!({"stop_sequences": "x"}), "stop_sequences: expected a list, found a string"),
-        (anthropic, json!({"thinking": {"type": "enabled", "budget_tokens": 2048}}), ""),
+        (anthropic, json!({"max_tokens": 4096, "thinking": {"type": "enabled", "budget_tokens": 2048}}), ""),
+        (
+            anthropic,
+            json!({"max_tokens": 4096, "thinking": {"type": "enabled", "budget_tokens": 1023}}),
+            "thinking.budget_tokens: expected a whole number of at least 1024, found 1023",
+        ),
+        (
+            anthropic,
+            json!({"max_tokens": 2048, "thinking": {"type": "enabled", "budget_tokens": 2048}}),
+            "thinking.budget_tokens: expected less than max_tokens, 2048, found 2048",
+        ),
+        (response, json!({"stream_options": {}}), "stream_options: expected stream: true"),
         (
             anthropic,
             json!({"thinking": {"type": "enabled", "budget_tokens": "x"}}),
-            "thinking.budget_tokens: expected a whole number of at least 0, found a string",
+            "thinking.budget_tokens: expected a whole number of at least 1024, found a string",
         ),
         (anthropic, json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: expected a number of tokens"),
         (chat, json!({"stream": true, "stream_options": {"zz": 1}}), "stream_options.zz: there is no such field"),
@@ -907,7 +1069,7 @@ fn a_response_repeats_what_it_was_asked() {
     let body = json!({
         "input": "Hi", "user": "ann", "safety_identifier": "a", "prompt_cache_key": "b", "service_tier": "flex",
         "metadata": {"c": "d"}, "tools": [{"type": "function", "name": "now"}], "text": {"format": schema, "verbosity": "low"},
-        "tool_choice": "none",
+        "tool_choice": "none", "truncation": "auto", "max_tool_calls": 5, "prompt_cache_options": {"mode": "explicit"},
     });
     let whole = |body: &Value| {
         let (_, mut writer) =
@@ -915,7 +1077,15 @@ fn a_response_repeats_what_it_was_asked() {
         writer.whole(vec![Choice { finish_reason: FinishReason::EndToken, ..Choice::new(0) }])
     };
     let response = whole(&body);
-    for name in ["user", "safety_identifier", "prompt_cache_key", "metadata"] {
+    for name in [
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "metadata",
+        "truncation",
+        "max_tool_calls",
+    ] {
         assert_eq!(response[name], body[name], "{response}");
     }
     let tool = json!({"type": "function", "name": "now", "description": null, "parameters": null, "strict": false});
@@ -924,6 +1094,7 @@ fn a_response_repeats_what_it_was_asked() {
     assert_eq!(response["text"], json!({"format": format, "verbosity": "low"}));
     let bare = whole(&json!({"input": "Hi"}));
     assert!(bare.get("user").is_none() && bare["metadata"] == json!({}), "{bare}");
+    assert_eq!(bare["truncation"], "disabled", "{bare}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fields, plain, with};
+use common::{fields, plain, served, with};
 use serde_json::{Value, json};
 use std::time::Duration;
 use trine_api::{Event, Writer, ollama, openai};
@@ -97,6 +97,34 @@ fn each_chunk_tells_what_was_cached() {
         }
         assert!(events.len() >= 2);
     }
+}
+
+#[test]
+fn a_chunk_has_a_call_once() {
+    let served = served(
+        "{% for m in messages %}{{ m.content }}{% endfor %}{# <tool_call> {\"name\": <function-name>, \"arguments\": <args-json-object>} </tool_call> #}",
+    );
+    let tools = json!([{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]);
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}], "tools": tools, "stream": true});
+    let (_, mut writer) = openai::chat(fields(&body), &served, "1").unwrap();
+    let call = |zone: &str| format!(r#"<tool_call>{{"name": "now", "arguments": {{"zone": "{zone}"}}}}</tool_call>"#);
+    let text = call("UTC") + &call("CET");
+    let (first, rest) = text.split_at(60);
+    let mut whole = [String::new(), String::new()];
+    for text in [first, rest] {
+        let token = Token { id: 5, text: text.to_owned(), logprob: None, top: Vec::new() };
+        for event in writer.update(0, Update::Token(token)) {
+            let chunk: Value = serde_json::from_str(&event.data).unwrap();
+            let calls = chunk["choices"][0]["delta"]["tool_calls"].as_array().cloned().unwrap_or_default();
+            let indices: Vec<usize> = calls.iter().map(|call| call["index"].as_u64().unwrap() as usize).collect();
+            assert!(indices.is_sorted_by(|a, b| a < b), "{chunk}");
+            for (index, call) in indices.iter().zip(&calls) {
+                whole[*index] += call["function"]["arguments"].as_str().unwrap();
+            }
+        }
+    }
+    let zones = whole.map(|text| serde_json::from_str::<Value>(&text).unwrap()["zone"].clone());
+    assert_eq!(zones, ["UTC", "CET"]);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use common::{fields, message, served, templates, with};
 use serde_json::{Value, json};
 use std::time::Duration;
 use trine_api::openai::Shared;
-use trine_api::{ProblemKind, Stop, anthropic, apply_template, ollama, openai};
+use trine_api::openai::apply_template;
+use trine_api::{ProblemKind, Stop, anthropic, ollama, openai};
 use trine_engine::{Choice, FinishReason, Timing, Token, Update, Usage};
 use trine_grammar::{Constraint, Thinking};
 use trine_text::{ChatFormat, DecodeStream};
@@ -81,14 +82,37 @@ fn a_template_gets_the_ids_and_roles_that_it_takes() {
         result("call_long_1"), result("abcdefghi"),
     ]});
     assert_eq!(prompt(&served(asks), &body), "call00000abcdefghi=call00000;=abcdefghi;");
+    // None is that of another call.
+    let body = json!({"messages": [
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": "", "tool_calls": [call("call_long_1"), call("call00000"), call("call_long_2")]},
+        result("call_long_1"), result("call00000"), result("call_long_2"),
+    ]});
+    let expected = "call00001call00000call00002=call00001;=call00000;=call00002;";
+    assert_eq!(prompt(&served(asks), &body), expected);
     // As gemma-2's.
     let refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
-        {% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+        {% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}\
+        {% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}";
     let body = json!({"messages": [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hm"},
         {"role": "user", "content": "Go on"},
     ]});
     assert_eq!(prompt(&served(refuses), &body), "<user>Be brief.\nHi<assistant>Hm<user>Go on");
+    // It refuses two messages of the user in a row, too.
+    let (user, system) = (json!({"role": "user", "content": "Hi"}), json!({"role": "system", "content": "Be brief."}));
+    for (messages, expected) in [
+        (json!([user, system]), "<user>Hi\nBe brief."),
+        (json!([user, system, user]), "<user>Hi\nBe brief.\nHi"),
+        (json!([system, system, user]), "<user>Be brief.\nBe brief.\nHi"),
+        (json!([user, {"role": "assistant", "content": "Hm"}, system]), "<user>Hi<assistant>Hm<user>Be brief."),
+    ] {
+        assert_eq!(prompt(&served(refuses), &json!({"messages": messages})), expected);
+    }
+    if let Some(gemma) = of("google-gemma-2-2b-it") {
+        let prompt = prompt(&gemma, &json!({"messages": [user, system]}));
+        assert!(prompt.contains("user\nHi\nBe brief.<end_of_turn>"), "{prompt}");
+    }
 }
 
 #[test]

@@ -190,6 +190,7 @@ impl Conversion {
         let infos: Vec<TensorInfo> = plan.tensors.iter().map(|tensor| tensor.info.clone()).collect();
         let paths = gguf::shard_paths(&self.output, &infos, plan.shard_size.unwrap_or(u64::MAX))?;
         self.check_new(&paths)?;
+        let old = self.other_shards(paths.len())?;
         check_output(&file, &self.output)?;
         self.check_damage(&model, &plan, &stop)?;
         if self.dry_run {
@@ -210,12 +211,36 @@ impl Conversion {
             self.check_new(&paths)?;
         }
         self.print_report(&plan, &recipe, found.as_ref(), &written?)?;
+        if let [first, rest @ ..] = &old[..] {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            let first = table::visible(&first.display().to_string());
+            note!("warning: {first}{more}: of an earlier split into another number of files, and still there");
+        }
         Ok(Exit::Done)
     }
 
     /// Refuses to replace files without `--force`.
     fn check_new(&self, paths: &[PathBuf]) -> Result<(), UsageError> {
         paths.iter().try_for_each(|path| output::check_new(path, self.force, "--force replaces it"))
+    }
+
+    /// Files of an earlier split under this name into another number of files, which are not replaced. Refuses them without `--force`.
+    fn other_shards(&self, count: usize) -> Result<Vec<PathBuf>> {
+        if self.shard_size.is_none() {
+            return Ok(Vec::new());
+        }
+        let others = gguf::other_shards(&self.output, count)?;
+        match &others[..] {
+            [first, ..] if !self.force => {
+                let message = format!(
+                    "{}: expected no files of another split of this name into {count}, found one",
+                    first.display()
+                );
+                let hint = "remove them, or choose another name; --force writes the new files beside them";
+                Err(UsageError { message, hint }.into())
+            }
+            _ => Ok(others),
+        }
     }
 
     /// Refuses to give a model a format of so few bits that it destroys the weights, and says what that would do to it. `--really` allows it,

@@ -249,6 +249,7 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
         Error::NoMatch { .. } => (Exit::Usage, Some("trine convert --dry-run lists tensors")),
+        Error::Divergence(trine_lab::divergence::Error::TooShort { .. }) => (Exit::Work, Some("pass a longer --text")),
         Error::Divergence(error) => of_divergence(error),
         Error::Imatrix(error) => of_imatrix(error),
         _ => (Exit::Work, None),
@@ -271,10 +272,12 @@ fn of_imatrix(error: &trine_lab::imatrix::Error) -> Diagnosis {
     use trine_lab::imatrix::Error;
     match error {
         Error::Cancelled => (Exit::Interrupted, Some(NOTHING_WRITTEN)),
-        Error::File(error) => of_file(error),
+        // It is no file of a model.
+        Error::File(error) => (Exit::Work, of_file(error).1),
         Error::Model(error) => of_model(error),
         Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
         Error::TooShort { .. } => (Exit::Work, Some(LONGER)),
+        Error::Zero => (Exit::Usage, Some("`trine imatrix` measures one")),
         _ => (Exit::Work, None),
     }
 }
@@ -453,7 +456,9 @@ fn of_file(error: &trine_tensor::Error) -> Diagnosis {
         Error::NotAModel { .. } => Some("a model is a GGUF file, a safetensors file, or a folder with one of them"),
         Error::Adapter => Some("pass the folder of a whole model"),
         Error::Folder { .. } => Some("pass the file or the folder of the model itself"),
-        Error::MissingShard { .. } => Some("all shards of a model belong in one folder"),
+        Error::MissingShard { .. } => {
+            Some("all shards of a model belong in one folder; if writing them was interrupted, repeat it")
+        }
         Error::Truncated { .. } => Some("the file is cut short, or its header is damaged: get it again"),
         _ => None,
     };

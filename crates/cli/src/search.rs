@@ -83,7 +83,8 @@ impl SearchArgs {
         let context = CONTEXT.min(model.spec().context_length);
         let most = self.chunks.map_or(CHUNKS, |chunks| chunks.get() as usize);
         let chunks = Chunks::new(&tokenizer, &text, context, most)
-            .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))?;
+            .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))
+            .map_err(trine_lab::quantize::Error::from)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
         let measurement = Measurement { model, device: &device, chunks: &chunks, options, recipe: &*recipe };
@@ -122,7 +123,7 @@ fn check_size([least, most]: [u64; 2], bytes: u64, weights: usize) -> Result<(),
         format!("{}, {:.2} bits per weight", units::bytes(bytes), 8.0 * bytes as f64 / weights.max(1) as f64)
     };
     let (bound, what, hint) = match bytes < least {
-        true => (least, "smallest", "ask for more, or choose a format of fewer bits, such as --format iq2_xxs"),
+        true => (least, "smallest", "ask for more, or choose a format of fewer bits with --format"),
         false => (most, "largest", "ask for less, or choose a format of more bits, such as --format f16"),
     };
     let message = format!("the {what} mixture has {}: found {}", size(bound), size(bytes));

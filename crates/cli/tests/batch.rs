@@ -83,7 +83,10 @@ fn each_line_gets_its_answer_or_what_is_wrong_with_it() {
         ),
         (
             chat(json!({"messages": image})).replace("\"chat\"", "\"image\""),
-            wrong(message, "messages[0].content[0]: image_url: the model reads text alone"),
+            wrong(
+                message,
+                "messages[0].content[0]: image_url: the model takes text alone: leave it out, or say in text what it shows",
+            ),
         ),
     ];
     let lines: Vec<&str> = cases.iter().map(|(line, _)| line.as_str()).collect();

@@ -119,6 +119,64 @@ fn parts_of_a_model_are_merged_again() {
 }
 
 #[test]
+fn parts_of_two_splits_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let split = |size: &str, more: &[&str]| {
+        let ran = trine_with(&[&["split", trine::EMBEDDED, &at("part"), "--shard-size", size], more].concat());
+        (ran.code, ran.err)
+    };
+    assert_eq!(split("500KB", &[]).0, 0);
+    let (code, err) = split("1MB", &[]);
+    assert!(code == 2 && err.contains("part-00001-of-00004.gguf: expected no files of another split"), "{err}");
+    assert!(!Path::new(&at("part-00001-of-00002.gguf")).exists());
+    let (code, err) = split("1MB", &["--force"]);
+    assert!(code == 0 && err.contains("part-00001-of-00004.gguf and 3 more") && err.contains("still there"), "{err}");
+    let edit = trine_with(&["edit", &at("part-00002-of-00004.gguf"), "--set", "general.name=x"]);
+    assert!(edit.code == 2 && edit.err.contains("of the model, part-00001-of-00004.gguf"), "{}", edit.err);
+    // What a run leaves that is killed while its files take the place of old ones.
+    std::fs::remove_file(at("part-00001-of-00002.gguf")).unwrap();
+    let cut = trine_with(&["info", &at("part-00002-of-00002.gguf")]);
+    assert!(cut.code == 3 && cut.err.contains("if writing them was interrupted, repeat it"), "{}", cut.err);
+}
+
+#[test]
+fn a_tokenizer_of_sentencepiece_goes_to_a_folder_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let tokenizer = common::golden("../tokenizers/spm-bpe.model").display().to_string();
+    done(&["convert", trine::EMBEDDED, &at("a.gguf"), "--tokenizer", &tokenizer]);
+    done(&["convert", &at("a.gguf"), &at("hf")]);
+    done(&["convert", &at("hf"), &at("b.gguf")]);
+    for text in ["Once upon  a time", " \u{4f60} na\u{ef}ve\n", ""] {
+        let ids = |model: &str| done(&["tokenize", &at(model), text, "--json"]).out;
+        assert_eq!(ids("a.gguf"), ids("b.gguf"), "{text:?}");
+    }
+    // BitNet's packed matrices have no format of floats, and all others this one.
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("hf/config.json")).unwrap()).unwrap();
+    assert_eq!(config["torch_dtype"], "float32");
+}
+
+#[test]
+fn ternary_weights_stored_as_floats_get_ternary_formats() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    done(&["convert", trine::EMBEDDED, &at("a.gguf"), "--format", "f16"]);
+    let args = ["quantize", &at("a.gguf"), &at("b.gguf"), "--target-bpw", "2.5", "--chunks", "1", "--json"];
+    let report = done(&args).json();
+    let choices = report["choices"].as_array().unwrap();
+    let of_layers: Vec<&str> = choices
+        .iter()
+        .filter(|cost| cost["group"].as_str().unwrap().contains("layers"))
+        .map(|cost| cost["format"].as_str().unwrap())
+        .collect();
+    assert!(of_layers.len() > 10 && of_layers.iter().all(|name| ["TQ1_0", "TQ2_0", "I2_S"].contains(name)), "{report}");
+    let small = trine_with(&["quantize", &at("a.gguf"), &at("c.gguf"), "--target-bpw", "0.5"]);
+    assert!(small.code == 2 && !small.err.contains("iq2_xxs"), "{}", small.err);
+}
+
+#[test]
 fn options_that_would_change_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -167,6 +225,20 @@ fn options_that_would_change_nothing_are_refused() {
         let ran = trine_with(&[command, options].concat());
         assert!(ran.code == 2 && ran.err.contains(expected), "{command:?} {options:?}: {} {}", ran.code, ran.err);
         assert!(!Path::new(&out).exists(), "{command:?} {options:?}");
+    }
+    let mut zeros = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();
+    zeros.entries.values_mut().for_each(|entry| entry.sums.fill(0.0));
+    zeros.write(Path::new(&at("zeros.gguf")), Default::default()).unwrap();
+    std::fs::write(at("chats.jsonl"), r#"{"messages": [{"role": "user", "content": "a"}]}"#).unwrap();
+    std::fs::write(at("short.txt"), "a").unwrap();
+    for (args, status, expected) in [
+        (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("zeros.gguf")][..], 2, "zeros alone"),
+        (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("nothing.gguf")], 1, "check the path"),
+        (&["imatrix", trine::EMBEDDED, &at("chats.jsonl"), "-o", &out], 2, "lines with `text` need none"),
+        (&["quantize", trine::EMBEDDED, &out, "--target-bpw", "3", "--text", &at("short.txt")], 1, "a longer --text"),
+    ] {
+        let ran = trine_with(args);
+        assert!(ran.code == status && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);
     }
     // A matrix that was not measured has a name.
     let mut entries = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();

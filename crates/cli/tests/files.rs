@@ -42,6 +42,19 @@ fn parameters(config: &Value) -> Option<u64> {
 }
 
 #[test]
+fn info_shows_what_becomes_of_texts() {
+    for (name, pooling, size) in [("bert", "first", 32), ("nomic-bert", "mean", 32), ("qwen3-embedding", "last", 32)] {
+        let model = golden("../encoders").join(name).display().to_string();
+        let ran = trine_with(&["info", &model, "--json"]);
+        let json: Value = serde_json::from_str(&ran.out).unwrap();
+        let found = &json["embeddings"];
+        assert_eq!((&found["pooling"], &found["size"]), (&pooling.into(), &size.into()), "{name}");
+        assert!(!json["warnings"].to_string().contains("chats continue plain text"), "{name}");
+        assert!(trine_with(&["info", &model]).out.contains("numbers, pooling "), "{name}");
+    }
+}
+
+#[test]
 fn info_counts_the_parameters_of_every_golden_model() {
     for name in goldens() {
         let whole = read(golden(&name).join("config.json"));

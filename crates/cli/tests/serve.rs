@@ -211,7 +211,7 @@ fn what_is_wrong_is_refused_by_name() {
         (CHAT, json!({"messages": [{"role": "king", "content": "x"}]}).to_string(), 400, "messages[0].role: expected system"),
         (CHAT, json!({"messages": [{"role": "user", "content": "x", "colour": 1}]}).to_string(), 400, "messages[0].colour"),
         (CHAT, json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}).to_string(), 400,
-         "messages[0].content[0]: image_url: the model reads text alone"),
+         "messages[0].content[0]: image_url: the model takes text alone: leave it out, or say in text what it shows"),
         (CHAT, ask("x", json!({"tools": [{"type": "web_search"}]})).to_string(), 400, "tools[0]"),
         (CHAT, ask("x", json!({"audio": {}})).to_string(), 400, "audio: answers are text"),
         (CHAT, ask("x", json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"uniqueItems": true, "type": "array"}}}})).to_string(),
@@ -659,7 +659,7 @@ fn all_protocols_give_the_same_text() {
     }
     let image = json!({"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]});
     assert!(
-        server.post("/v1/messages", &image).text.contains("messages[0].content[0]: image: the model reads text alone")
+        server.post("/v1/messages", &image).text.contains("messages[0].content[0]: image: the model takes text alone")
     );
 }
 

@@ -130,3 +130,16 @@ fn embeddings_under_way_are_finished_when_the_server_ends() {
         &answer[..answer.len().min(300)]
     );
 }
+
+#[test]
+fn what_is_about_a_model_that_generates_is_refused_without_one() {
+    for option in ["--trim-after", "--self-test-interval"] {
+        let ran = trine_with(&["serve", "--port", "0", option, "5", ENCODER]);
+        let expected = format!("{option}: expected a model that generates, found one for embeddings alone");
+        assert!(ran.code == 2 && ran.err.contains(&expected), "{}", ran.err);
+    }
+    let server = Server::start(&[ENCODER]);
+    let refused = server.post("/admin/trim", &json!({}));
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    assert!(refused.text.contains("the model makes embeddings, and answers nothing"), "{}", refused.text);
+}

@@ -490,6 +490,73 @@ fn connections_that_ask_nothing_give_up_their_places() {
 }
 
 #[test]
+fn a_body_that_does_not_come_gives_up_its_place() {
+    let server = Server::start(&["--max-connections", "2"]);
+    let begun = Instant::now();
+    let mut waiting = Vec::new();
+    for more in ["content-length: 100\r\n", "transfer-encoding: chunked\r\n"].iter().cycle().take(6) {
+        let mut stream = server.connect();
+        stream.write_all(format!("{}1\r\n{{", head(TEXT, more)).as_bytes()).unwrap();
+        waiting.push(stream);
+        // Until its head has come, it is one that waits for a request.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(server.get("/health").status, 200);
+    // Each would wait for a minute.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let mut answer = String::new();
+    waiting[0].read_to_string(&mut answer).unwrap();
+    let expected = "nothing of the body came for 1 s, and all connections are taken";
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains(expected), "{answer}");
+    // Whose body comes slowly keeps its place.
+    let server = Server::start(&["--max-connections", "1"]);
+    let body = json!({"content": "Once upon a time"}).to_string();
+    let mut slow = server.connect();
+    slow.write_all(head("/tokenize", &format!("content-length: {}\r\n", body.len())).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut health = server.connect();
+    health.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    for byte in body.as_bytes() {
+        slow.write_all(&[*byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(80));
+    }
+    for mut stream in [slow, health] {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[test]
+fn who_sends_a_body_that_is_refused_reads_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml").display().to_string();
+    let key = key(&keys, "ann", &[]);
+    let server = Server::start(&["--keys", &keys]);
+    let part = vec![b' '; 1 << 20];
+    for (key, status) in [(&*key, "413"), ("wrong", "401")] {
+        for _ in 0..3 {
+            let mut stream = server.connect();
+            let head = head(TEXT, &format!("authorization: Bearer {key}\r\ncontent-length: 104857600\r\n"));
+            stream.write_all(head.as_bytes()).unwrap();
+            for sent in 0..100 {
+                stream.write_all(&part).unwrap_or_else(|error| panic!("{status}: {error} after {sent} MiB"));
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+    // Nothing comes of a body that its client holds back.
+    let mut stream = server.connect();
+    let more = format!("authorization: Bearer {key}\r\nexpect: 100-continue\r\ncontent-length: 104857600\r\n");
+    stream.write_all(head(TEXT, &more).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[test]
 fn odd_requests_are_answered_as_they_should() {
     let server = Server::start(&[]);
     let get = |host: &str| {

@@ -89,7 +89,7 @@ impl Language {
     }
 
     /// The keys `tokenizer.*` and `general.sampling.*` of a GGUF file with the tokenizer and templates at `path`, as [`Language::open`] takes
-    /// it. A `tokenizer.json` that is not plain byte-level BPE must have its `tokenizer.model` beside it, which is read instead.
+    /// it. A `tokenizer.json` that GGUF cannot hold must have its `tokenizer.model` beside it, which is read instead.
     ///
     /// # Errors
     /// As [`Language::open`], and when GGUF cannot represent the tokenizer.

@@ -347,3 +347,42 @@ fn damaged_packed_weights_are_named() {
     let message = changed_folder("llama-gptq", |config, _| config["quantization_config"]["bits"] = 8.into());
     names(&message, &["q_proj.g_idx", "expected shape [32], found [64]"]);
 }
+
+/// A key of another type is named, with what was expected and found, unless its value changes nothing here.
+#[test]
+fn keys_of_wrong_types_are_named() {
+    use serde_json::{Value as Json, json};
+    const UNREAD: [&str; 10] = [
+        "architectures",
+        "attention_dropout",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "initializer_range",
+        "pretraining_tp",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    ];
+    let file = File::open(golden("llama")).unwrap();
+    let mut config = file.config().unwrap().as_object().unwrap().clone();
+    for (key, value) in [
+        ("attention_bias", json!(false)),
+        ("head_dim", json!(16)),
+        ("mlp_bias", json!(false)),
+        ("rope_scaling", json!({})),
+        ("tie_word_embeddings", json!(false)),
+    ] {
+        config.entry(key).or_insert(value);
+    }
+    let read: Vec<(&String, &Json)> = config.iter().filter(|(key, _)| !UNREAD.contains(&key.as_str())).collect();
+    assert!(read.len() > 15, "{read:?}");
+    let wrong = [json!("x"), json!(7), json!(true), json!([1]), json!({ "a": 1 }), json!(1.5), json!(-1)];
+    let same = |a: &Json, b: &Json| std::mem::discriminant(a) == std::mem::discriminant(b);
+    for (key, value) in read {
+        for other in wrong.iter().filter(|other| value.is_null() && !other.is_object() || !same(value, other)) {
+            let refused = changed_folder("llama", |config, _| config[key] = other.clone());
+            names(&refused, &[&format!("`{key}`"), "expected", "found"]);
+        }
+    }
+}

@@ -23,10 +23,7 @@ pub async fn clear_cache(State(app): State<Arc<App>>) -> Response<Body> {
 pub async fn trim(State(app): State<Arc<App>>) -> Reply {
     match app.trim().await {
         Ok(resident) => Ok(json(200, &json!({"resident": resident}))),
-        Err(error) => {
-            let problem = Problem::new(ProblemKind::Unavailable, error.to_string());
-            Err(refused(&app, &problem, Problem::openai))
-        }
+        Err(problem) => Err(refused(&app, &problem, Problem::openai)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bodies of requests.
 
 use crate::App;
+use crate::arriving::MadeRoom;
 use crate::quota::Admission;
 use axum::extract::Request;
 use axum::http::header;
@@ -40,6 +41,15 @@ impl Bodies {
 
 fn invalid(message: String) -> Problem {
     Problem::new(ProblemKind::Invalid, message)
+}
+
+/// Why a body did not come.
+fn unread(error: axum::Error) -> Problem {
+    let error = error.into_inner();
+    match error.is::<MadeRoom>() {
+        true => Problem::new(ProblemKind::Timeout, error.to_string()),
+        false => invalid(format!("the body cannot be read: {error}")),
+    }
 }
 
 fn busy() -> Problem {
@@ -103,7 +113,7 @@ async fn bytes(app: &App, request: Request) -> Result<(Vec<u8>, OwnedSemaphorePe
     let (mut bytes, mut room) = (Vec::new(), more(0)?);
     let mut parts = request.into_body().into_data_stream();
     while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| invalid(format!("the body cannot be read: {error}")))?;
+        let part = part.map_err(unread)?;
         if bytes.len() + part.len() > most {
             return Err(too_large());
         }

@@ -23,6 +23,7 @@
 
 mod admin;
 mod app;
+mod arriving;
 mod auth;
 mod batcher;
 mod body;

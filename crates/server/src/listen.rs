@@ -1,6 +1,7 @@
 //! Connections: accepted, limited, and given to the router.
 
 use crate::App;
+use crate::arriving::Arriving;
 use crate::options::{Inherited, Listen};
 use crate::patience::Patient;
 use crate::places::{Answer, Place, Places};
@@ -200,7 +201,7 @@ async fn connection(
     let of = place.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let busy = of.busy();
-        let mut request: Request = request.map(axum::body::Body::new);
+        let mut request: Request = Arriving::of(request, busy.clone()).map(axum::body::Body::new);
         request.extensions_mut().insert(peer);
         let answering = router.clone().oneshot(request);
         async move { Ok::<_, Infallible>(answering.await?.map(|body| Answer { body, _busy: busy })) }

@@ -45,11 +45,10 @@ impl App {
     /// the process has then, where the system tells.
     ///
     /// # Errors
-    /// When the engine is gone, or the device has no room for an empty cache.
-    pub async fn trim(&self) -> Result<Option<u64>, trine_engine::Error> {
-        if let Some(generator) = &self.generator {
-            generator.handle.trim_async().await?;
-        }
+    /// When no model generates, the engine is gone, or the device has no room for an empty cache.
+    pub async fn trim(&self) -> Result<Option<u64>, Problem> {
+        let trimmed = self.generator()?.handle.trim_async().await;
+        trimmed.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
         Ok(Process::read().resident)
     }
 

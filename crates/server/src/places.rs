@@ -1,4 +1,4 @@
-//! The places of connections: when all are taken, a connection that waits for a request makes room for one that comes.
+//! The places of connections: when all are taken, a connection that waits for its client makes room for one that comes.
 
 use axum::body::{Body, HttpBody};
 use hyper::body::{Bytes, Frame, SizeHint};
@@ -8,17 +8,19 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// How long one that is told to leave may take before another is told, too.
 const NOTICE: Duration = Duration::from_millis(20);
 
+/// Connections that wait, by when they may be told to leave, and their numbers.
+type Idle = BTreeMap<(Instant, u64), Arc<watch::Sender<bool>>>;
+
 pub struct Places {
     free: Arc<Semaphore>,
     all: u32,
-    /// Connections that wait for a request, those that have waited the longest first.
-    idle: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    idle: Mutex<Idle>,
     count: AtomicU64,
 }
 
@@ -33,9 +35,9 @@ impl Places {
     pub async fn take(self: &Arc<Places>) -> io::Result<Arc<Place>> {
         let free = loop {
             if self.free.available_permits() == 0
-                && let Some((_, leave)) = self.idle().pop_first()
+                && let Some(first) = self.idle().first_entry().filter(|first| first.key().0 <= Instant::now())
             {
-                leave.notify_one();
+                first.remove().send_replace(true);
             }
             if let Ok(free) = tokio::time::timeout(NOTICE, self.free.clone().acquire_owned()).await {
                 break free.map_err(io::Error::other)?;
@@ -43,12 +45,13 @@ impl Places {
         };
         let place = Place {
             places: self.clone(),
-            leave: Arc::default(),
-            since: AtomicU64::new(0),
+            number: self.count.fetch_add(1, Relaxed),
+            leave: Arc::new(watch::Sender::new(false)),
+            since: Mutex::new(Instant::now()),
             asked: false.into(),
             _free: free,
         };
-        place.rest();
+        place.rest(Duration::ZERO);
         Ok(Arc::new(place))
     }
 
@@ -57,7 +60,7 @@ impl Places {
         let _ = self.free.acquire_many(self.all).await;
     }
 
-    fn idle(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Notify>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,9 +68,10 @@ impl Places {
 /// The place of a connection.
 pub struct Place {
     places: Arc<Places>,
-    leave: Arc<Notify>,
-    /// Its number among those that wait for a request.
-    since: AtomicU64,
+    number: u64,
+    leave: Arc<watch::Sender<bool>>,
+    /// When it may be told to leave, if it waits.
+    since: Mutex<Instant>,
     /// Whether a request has come.
     asked: AtomicBool,
     _free: OwnedSemaphorePermit,
@@ -75,8 +79,20 @@ pub struct Place {
 
 impl Place {
     /// Waits until it has to make room.
-    pub async fn told_to_leave(&self) {
-        self.leave.notified().await;
+    pub fn told_to_leave(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leave = self.leave.subscribe();
+        async move {
+            // Without the place, nobody is told anything.
+            let _ = leave.wait_for(|leave| *leave).await;
+        }
+    }
+
+    /// Waits until it is told so again, from now on.
+    pub fn told_anew(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leave = self.leave.subscribe();
+        async move {
+            let _ = leave.changed().await;
+        }
     }
 
     /// Whether a request has ever come, so that an answer may be on its way.
@@ -84,40 +100,67 @@ impl Place {
         self.asked.load(Relaxed)
     }
 
-    /// Notes that a request has come. Until the guard is dropped, the place is not given to others.
-    pub fn busy(self: &Arc<Place>) -> Busy {
+    /// Notes that a request has come. Until all its guards are dropped, the place is given to others only while the client is waited for.
+    pub fn busy(self: &Arc<Place>) -> Arc<Busy> {
         self.asked.store(true, Relaxed);
-        self.places.idle().remove(&self.since.load(Relaxed));
-        Busy(self.clone())
+        self.stir();
+        Arc::new(Busy(self.clone()))
     }
 
-    /// Notes that it waits for a request.
-    fn rest(&self) {
-        let now = self.places.count.fetch_add(1, Relaxed);
-        self.since.store(now, Relaxed);
-        self.places.idle().insert(now, self.leave.clone());
+    /// Notes that it waits for its client, and that others may have it after a while.
+    fn rest(&self, after: Duration) {
+        let (mut since, mut idle) = (self.since(), self.places.idle());
+        idle.remove(&(*since, self.number));
+        *since = Instant::now() + after;
+        idle.insert((*since, self.number), self.leave.clone());
+    }
+
+    /// Notes that it waits no longer.
+    fn stir(&self) {
+        let (since, mut idle) = (self.since(), self.places.idle());
+        idle.remove(&(*since, self.number));
+    }
+
+    fn since(&self) -> MutexGuard<'_, Instant> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.idle().remove(&self.since.load(Relaxed));
+        self.stir();
     }
 }
 
 /// A connection with a request that is not answered to its end.
 pub struct Busy(Arc<Place>);
 
+impl Busy {
+    /// Notes that the client is waited for, and that others may have the place after a while.
+    pub fn wait(&self, after: Duration) {
+        self.0.rest(after);
+    }
+
+    /// Notes that the client is waited for no longer.
+    pub fn go_on(&self) {
+        self.0.stir();
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.0
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.rest();
+        self.0.rest(Duration::ZERO);
     }
 }
 
 /// The body of a response, whose connection is busy until it has ended.
 pub struct Answer {
     pub body: Body,
-    pub _busy: Busy,
+    pub _busy: Arc<Busy>,
 }
 
 impl HttpBody for Answer {

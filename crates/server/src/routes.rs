@@ -45,7 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
-        .route("/apply-template", answers(trine_api::apply_template, Problem::openai))
+        .route("/apply-template", answers(openai::apply_template, Problem::openai))
         .route("/tokenize", answers(trine_api::tokens::tokenize, Problem::openai))
         .route("/detokenize", answers(trine_api::tokens::detokenize, Problem::openai))
         .route("/tokenizer_info", get(tokenizer_info))

@@ -55,13 +55,23 @@ impl NewFolder {
     pub fn finish(self) -> io::Result<()> {
         let NewFolder { target, temporary, lock, _listed } = self;
         if target.is_dir() {
-            std::fs::remove_dir(&target)?;
+            std::fs::remove_dir(&target).map_err(occupied)?;
         }
         // Where an open folder cannot be moved, nobody could lock it.
         drop(lock.filter(|_| cfg!(not(unix))));
-        std::fs::rename(temporary.path(), &target)?;
+        std::fs::rename(temporary.path(), &target).map_err(occupied)?;
         // It is not there any more.
         let _ = temporary.keep();
         sync_names(folder(&target))
+    }
+}
+
+/// What an error means where another folder is at the path.
+fn occupied(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::DirectoryNotEmpty => {
+            io::Error::new(kind, "expected no folder or an empty one, found files in it")
+        }
+        _ => error,
     }
 }

@@ -71,3 +71,32 @@ fn spaces_of_unigram_are_the_same_or_refused() {
         }
     }
 }
+
+#[test]
+fn bpe_of_sentencepiece_goes_there_and_back() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/tokenizers/spm-bpe.model");
+    let model = std::fs::read(path).unwrap();
+    for prefix in [true, false] {
+        let vocab = OwnedVocab::from_model(&model, None).unwrap().for_gguf().unwrap();
+        let mut old = vocab.vocab();
+        old.add_space_prefix = Some(prefix);
+        let own = Tokenizer::new(old.clone()).unwrap();
+        let TokenizerJson { tokenizer: json, config } = TokenizerJson::of_vocab(&old).unwrap();
+        let back = OwnedVocab::from_json(json.as_bytes(), Some(config.as_bytes())).unwrap().for_gguf().unwrap();
+        let new = back.vocab();
+        assert_eq!((old.model, &old.tokens, &old.token_types), (new.model, &new.tokens, &new.token_types));
+        assert_eq!((old.bos, old.eos, old.unk, new.add_space_prefix), (new.bos, new.eos, new.unk, Some(prefix)));
+        let again = Tokenizer::new(back.vocab()).unwrap();
+        for text in
+            ["Once upon a time", "  Hello  world's 12", " \u{4f60}\u{597d} na\u{ef}ve\n\n\t", "", " ", "a<s>b</s>"]
+        {
+            let options = EncodeOptions { parse_special: true, add_special: true };
+            assert_eq!(own.encode(text, options), again.encode(text, options), "{text:?}");
+        }
+        // Merges that no scores give.
+        let mut json: Value = serde_json::from_str(&json).unwrap();
+        json["model"]["merges"].as_array_mut().unwrap().remove(0);
+        let error = OwnedVocab::from_json(json.to_string().as_bytes(), None).unwrap_err().to_string();
+        assert!(error.contains("model.merges: expected all pairs"), "{error}");
+    }
+}

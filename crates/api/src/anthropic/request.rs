@@ -5,7 +5,6 @@ use crate::form::{self, CACHE_CONTROL, Form};
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
-use trine_engine::sample::thinks as thinks_at_all;
 
 /// Fields that say who asks or where, and change no answer.
 const OF_THE_CALLER: form::Fields = &[
@@ -64,13 +63,18 @@ const CITATIONS: (&str, Form) =
     ("citations", Form::Object(&[("enabled", Form::Only(&["false"], "answers cite nothing"))]));
 
 /// A source of a document that is text.
-const SOURCE: Form = Form::Object(&[TYPE, ("media_type", Form::Text), ("data", Form::Text), ("content", Form::Any)]);
+const SOURCE: Form = Form::Object(&[
+    TYPE,
+    ("media_type", Form::Only(&["\"text/plain\""], "what is no plain text would be read as if it were")),
+    ("data", Form::Text),
+    ("content", Form::Any),
+]);
 
-/// What blocks of each type say.
-const BLOCKS: &[(&str, Form)] = &[
-    ("text", Form::Object(&[TYPE, ("text", Form::Text), ("citations", Form::ListOf(&Form::Any)), CACHE_CONTROL])),
-    ("thinking", Form::Object(&[TYPE, ("thinking", Form::Text), ("signature", Form::Text), CACHE_CONTROL])),
-    ("redacted_thinking", Form::Object(&[TYPE, ("data", Form::Text), CACHE_CONTROL])),
+/// What blocks of each type say, and what they have to.
+const BLOCKS: &[(&str, Form, &[&str])] = &[
+    ("text", Form::Object(&[TYPE, ("text", Form::Text), ("citations", Form::ListOf(&Form::Any)), CACHE_CONTROL]), &[]),
+    ("thinking", Form::Object(&[TYPE, ("thinking", Form::Text), ("signature", Form::Text), CACHE_CONTROL]), &[]),
+    ("redacted_thinking", Form::Object(&[TYPE, ("data", Form::Text), CACHE_CONTROL]), &[]),
     (
         "tool_use",
         Form::Object(&[
@@ -81,6 +85,7 @@ const BLOCKS: &[(&str, Form)] = &[
             ("caller", Form::Map),
             CACHE_CONTROL,
         ]),
+        &["id", "name", "input"],
     ),
     (
         "tool_result",
@@ -91,6 +96,7 @@ const BLOCKS: &[(&str, Form)] = &[
             ("is_error", Form::Flag),
             CACHE_CONTROL,
         ]),
+        &["tool_use_id"],
     ),
     (
         "document",
@@ -102,6 +108,7 @@ const BLOCKS: &[(&str, Form)] = &[
             CITATIONS,
             CACHE_CONTROL,
         ]),
+        &["source"],
     ),
     (
         "search_result",
@@ -113,13 +120,16 @@ const BLOCKS: &[(&str, Form)] = &[
             CITATIONS,
             CACHE_CONTROL,
         ]),
+        &["source", "title", "content"],
     ),
 ];
 
 /// Checks a block of a type that is known.
 fn check_block(block: &Value, place: &str) -> Result<(), Problem> {
-    match BLOCKS.iter().find(|(kind, _)| block["type"] == *kind) {
-        Some((_, form)) => form.check(block, place),
+    let Some((_, form, required)) = BLOCKS.iter().find(|(kind, ..)| block["type"] == *kind) else { return Ok(()) };
+    form.check(block, place)?;
+    match required.iter().find(|name| block[**name].is_null()) {
+        Some(name) => Err(Problem::field(&format!("{place}.{name}"), format_args!("expected one, found none"))),
         None => Ok(()),
     }
 }
@@ -133,7 +143,7 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
         return Err(Problem::field("max_tokens", "expected a number of tokens, at least 1"));
     }
     let omits_thoughts = fields.get("thinking").is_some_and(|thinking| thinking["display"] == "omitted");
-    let chat = translate(&mut fields, served)?;
+    let chat = translate(&mut fields)?;
     let (ask, turn) = chat::read_one(chat, served)?;
     let (model, prompt) = (served.name.clone(), ask.prompts[0].len());
     let stops = ask.sampling.stop.clone();
@@ -146,13 +156,13 @@ pub fn messages(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, B
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn count_tokens(mut fields: Fields, served: &Shared) -> Result<Value, Problem> {
-    let chat = translate(&mut fields, served)?;
+    let chat = translate(&mut fields)?;
     let (ask, _) = chat::read_one(chat, served)?;
     Ok(json!({"input_tokens": ask.prompts[0].len()}))
 }
 
 /// The fields in OpenAI's words.
-fn translate(fields: &mut Fields, served: &Shared) -> Result<Fields, Problem> {
+fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     fields.take("model");
     if fields.has("thread") {
         let problem = Problem::field("thread", "nothing is stored: send the whole conversation as messages");
@@ -196,7 +206,7 @@ fn translate(fields: &mut Fields, served: &Shared) -> Result<Fields, Problem> {
             chat.put("parallel_tool_calls", false);
         }
     }
-    thinking(&mut chat, served)?;
+    thinking(&mut chat)?;
     chat.only("mcp_servers", &json!([]), "there are no built-in tools")?;
     if let Some(output) = chat.get("output_config") {
         OUTPUT.check(output, "output_config")?;
@@ -216,8 +226,8 @@ fn translate(fields: &mut Fields, served: &Shared) -> Result<Fields, Problem> {
     Ok(chat)
 }
 
-/// `thinking` as variables of the template, and a budget where the model thinks.
-fn thinking(chat: &mut Fields, served: &Shared) -> Result<(), Problem> {
+/// `thinking` as variables of the template, and a budget.
+fn thinking(chat: &mut Fields) -> Result<(), Problem> {
     if let Some(thinking) = chat.get("thinking") {
         THINKING.check(thinking, "thinking")?;
     }
@@ -230,15 +240,17 @@ fn thinking(chat: &mut Fields, served: &Shared) -> Result<(), Problem> {
     let variables = json!({"enable_thinking": thinks, "thinking": thinks});
     chat.put_new("chat_template_kwargs", variables, "thinking")?;
     let (budget, place) = (thinking.get("budget_tokens").filter(|_| thinks), "thinking.budget_tokens");
-    if let Some(budget) = budget {
-        Form::Whole(0).check(budget, place)?;
-    }
-    match budget.filter(|budget| !budget.is_null()) {
-        None if thinking.get("type") == Some(&json!("enabled")) => {
-            Err(Problem::field(place, "expected a number of tokens"))
-        }
-        Some(budget) if thinks_at_all(&served.tokenizer) => chat.put_new("thinking_budget", budget.clone(), place),
-        _ => Ok(()),
+    let Some(budget) = budget.filter(|budget| !budget.is_null()) else {
+        return match thinking.get("type") == Some(&json!("enabled")) {
+            true => Err(Problem::field(place, "expected a number of tokens")),
+            false => Ok(()),
+        };
+    };
+    // Anthropic's least. Thoughts are a part of the answer.
+    Form::Whole(1024).check(budget, place)?;
+    match chat.get("max_tokens").filter(|most| most.as_u64() <= budget.as_u64()) {
+        Some(most) => Err(Problem::field(place, format_args!("expected less than max_tokens, {most}, found {budget}"))),
+        None => chat.put_new("thinking_budget", budget.clone(), place),
     }
 }
 
@@ -282,10 +294,12 @@ fn block(block: &Value, place: &str) -> Result<String, Problem> {
     match (block["type"].as_str(), block["text"].as_str()) {
         (Some("text"), Some(text)) => Ok(text.to_owned()),
         (Some("document"), _) => titled(block, document(&block["source"], &format!("{place}.source"))?),
-        (Some("search_result"), _) => titled(block, text(block["content"].clone(), &format!("{place}.content"))?),
-        (Some(kind), None) if kind != "text" => {
-            Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
+        (Some("search_result"), _) => {
+            let place = format!("{place}.content");
+            Form::ListOf(&Form::Map).check(&block["content"], &place)?;
+            titled(block, text(block["content"].clone(), &place)?)
         }
+        (Some(kind), None) if kind != "text" => Err(Problem::field(place, format_args!("{kind}: {}", chat::NO_TEXT))),
         _ => Err(Problem::field(place, format_args!("expected text, found {}", shown(block)))),
     }
 }
@@ -298,9 +312,7 @@ fn document(source: &Value, place: &str) -> Result<String, Problem> {
             SOURCE.check(source, place)?;
             text(source["content"].clone(), &format!("{place}.content"))
         }
-        (Some(kind), _) if kind != "text" => {
-            Err(Problem::field(place, format_args!("{kind}: the model reads text alone")))
-        }
+        (Some(kind), _) if kind != "text" => Err(Problem::field(place, format_args!("{kind}: {}", chat::NO_TEXT))),
         _ => Err(Problem::field(place, format_args!("expected a source with its text, found {}", shown(source)))),
     }
 }
@@ -349,7 +361,7 @@ fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(),
                 };
                 messages.push(json!({"role": "tool", "tool_call_id": block["tool_use_id"], "content": content}));
             }
-            Some(kind) => return Err(Problem::field(&place, format_args!("{kind}: the model reads text alone"))),
+            Some(kind) => return Err(Problem::field(&place, format_args!("{kind}: {}", chat::NO_TEXT))),
             None => {
                 return Err(Problem::field(
                     &place,

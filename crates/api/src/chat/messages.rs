@@ -4,6 +4,7 @@ use crate::fields::{kind, shown};
 use crate::form::{self, CACHE_CONTROL, Form};
 use crate::{Fields, Problem, Served};
 use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
 use trine_text::{Message, Rendered};
 
 /// Fields of messages that are given to the template.
@@ -52,8 +53,11 @@ const FUNCTION: Form = Form::Object(&[
 ]);
 /// What of a call, and of its function, is given to the template.
 const OF_CALLS: &[&str] = &["id", "type", "function", "name", "arguments"];
+/// Why what is no text is refused, and what to do.
+pub const NO_TEXT: &str = "the model takes text alone: leave it out, or say in text what it shows";
 /// Parts of a content that are no text.
-const NO_TEXT: &[&str] = &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
+const PARTS_WITHOUT_TEXT: &[&str] =
+    &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
 
 const TEXT_OF_OBJECT: &str = "expected the text of a JSON object";
 
@@ -99,7 +103,7 @@ fn read(message: Value, place: &str, served: &Served) -> Result<Message, Problem
     let mut rest = Map::new();
     for (name, form) in KNOWN {
         if let Some(value) = fields.take(name) {
-            form.check(&value, name).map_err(at)?;
+            form.check(&value, fields.own_name(name)).map_err(at)?;
             rest.insert((*name).to_owned(), value);
         }
     }
@@ -153,8 +157,8 @@ fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Res
                 REFUSAL_PART.check(&part, &place)?;
                 texts.extend(part["refusal"].as_str().map(str::to_owned));
             }
-            (Some(kind), _) if NO_TEXT.contains(&kind) => {
-                return Err(Problem::field(&place, format_args!("{kind}: the model reads text alone")));
+            (Some(kind), _) if PARTS_WITHOUT_TEXT.contains(&kind) => {
+                return Err(Problem::field(&place, format_args!("{kind}: {NO_TEXT}")));
             }
             _ => {
                 let expected = "expected a part of type \"text\" with its text";
@@ -168,22 +172,23 @@ fn content(content: Value, place: &str, is_answer: bool, served: &Served) -> Res
     Ok(Value::String(texts.join("\n")))
 }
 
-/// Messages of the system as the beginnings of those of the user that follow them, as llama-server writes them for such a template.
+/// Messages of the system as parts of those of the user: as the beginnings of those that follow them, as llama-server writes them for such a
+/// template, or else as the ends of those before them. Templates that refuse the system refuse two messages of the user in a row, too.
 pub fn fold_system(messages: Vec<Message>) -> Vec<Message> {
-    let (mut folded, mut system) = (Vec::with_capacity(messages.len()), Vec::new());
+    let (mut folded, mut system) = (Vec::<Message>::with_capacity(messages.len()), false);
     for mut message in messages {
-        if message.role == "system" {
-            system.push(message.content);
-            continue;
+        let is_system = message.role == "system";
+        if is_system {
+            message.role = "user".to_owned();
         }
-        if message.role == "user" {
-            system.push(message.content);
-            message.content = system.drain(..).reduce(joined).unwrap_or_default();
+        match folded.last_mut().filter(|last| (is_system || system) && last.role == "user" && message.role == "user") {
+            Some(last) => {
+                last.content = joined(std::mem::take(&mut last.content), message.content);
+                last.rest.extend(message.rest);
+            }
+            None => folded.push(message),
         }
-        folded.push(message);
-    }
-    if let Some(content) = system.into_iter().reduce(joined) {
-        folded.push(Message { role: "user".to_owned(), content, rest: Map::new() });
+        system = is_system;
     }
     folded
 }
@@ -196,25 +201,28 @@ fn joined(first: Value, second: Value) -> Value {
     }
 }
 
-/// Gives calls and their results ids of nine letters and digits in place of others, and the same one for the same.
+/// Gives calls and their results ids of nine letters and digits in place of others: the same one for the same, and none that is there already.
 pub fn shorten_ids(messages: &mut [Message]) {
-    let mut others: Vec<String> = Vec::new();
-    let mut shorten = |id: &mut Value| {
-        let Some(other) = id.as_str() else { return };
-        if other.len() == 9 && other.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return;
-        }
-        let at = others.iter().position(|known| known == other).unwrap_or_else(|| {
-            others.push(other.to_owned());
-            others.len() - 1
-        });
-        *id = format!("call{at:05}").into();
-    };
-    for message in messages {
-        let calls = message.rest.get_mut("tool_calls").and_then(Value::as_array_mut);
-        calls.into_iter().flatten().filter_map(|call| call.get_mut("id")).for_each(&mut shorten);
-        message.rest.get_mut("tool_call_id").into_iter().for_each(&mut shorten);
+    let mut ids: Vec<&mut Value> = messages.iter_mut().flat_map(ids).collect();
+    let is_short = |id: &str| id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let texts = ids.iter().filter_map(|id| id.as_str());
+    let (kept, long): (HashSet<String>, HashSet<String>) = texts.map(str::to_owned).partition(|id| is_short(id));
+    let mut free = (0..).map(|number| format!("call{number:05}")).filter(|id| !kept.contains(id));
+    let mut given = HashMap::new();
+    for id in &mut ids {
+        let Some(other) = id.as_str().filter(|id| long.contains(*id)) else { continue };
+        let short = given.entry(other.to_owned()).or_insert_with(|| free.next().unwrap_or_default());
+        **id = short.as_str().into();
     }
+}
+
+/// The ids in a message: those of its calls, and that of the call whose result it is.
+fn ids(message: &mut Message) -> impl Iterator<Item = &mut Value> {
+    message.rest.iter_mut().flat_map(|(name, value)| match (name.as_str(), value) {
+        ("tool_call_id", id) => vec![id],
+        ("tool_calls", Value::Array(calls)) => calls.iter_mut().filter_map(|call| call.get_mut("id")).collect(),
+        _ => Vec::new(),
+    })
 }
 
 /// Arguments are a text in OpenAI's API, and an object in templates. Those of a call that was cut remain a text.
@@ -229,6 +237,9 @@ fn tool_calls(calls: &mut Value, place: &str) -> Result<(), Problem> {
             ));
         }
         CALL.check(call, &place)?;
+        if !call["id"].is_string() {
+            return Err(Problem::field(&format!("{place}.id"), "expected the id of the call"));
+        }
         let Some(function) = call.get_mut("function").filter(|function| function["name"].is_string()) else {
             return Err(Problem::field(&place, "expected a function with its name"));
         };

@@ -9,7 +9,7 @@ mod turn;
 
 pub use blocks::{Block, Blocks, Step};
 pub use cut::arguments;
-pub use messages::{REFUSAL_PART, TEXT_PART};
+pub use messages::{NO_TEXT, REFUSAL_PART, TEXT_PART};
 pub use request::{Chat, apply_template, read, read_one, refuse_foreign, top_logprobs};
 pub use tools::{check_type, wrong_choice};
 pub use trine_text::Delta;

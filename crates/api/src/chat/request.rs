@@ -8,7 +8,6 @@ use crate::constraint::{constraint, ends};
 use crate::fields::shown;
 use crate::{Ask, Fields, Problem, Served, sampling};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 use trine_engine::Prompt;
 use trine_grammar::{Constraint, Thinking};
 use trine_text::{ChatFormat, Message, Rendered};
@@ -41,7 +40,7 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     top_logprobs(&mut fields)?;
     let content = constraint(&mut fields).map_err(|problem| problem.named(fields.own_names()))?;
     let (scheduling, prefix_cache) = scheduling(&mut fields)?;
-    let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
+    let mut chosen = sampling::sampling(fields.clone(), served)?;
     if let Some((field, _)) = &content {
         chosen = ends(field, &fields, chosen)?;
     }
@@ -53,7 +52,7 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     // The parser knows markers by their names.
     chosen.skip_special_tokens &= is_plain;
     let parser = format.parser(&tools.tools, thinking == Thinking::Begun);
-    let constraint = answer_form(content, format, tools, thinking);
+    let constraint = answer_form(content, format, tools, thinking, fields.own_name("tools"));
     let formed = match &constraint {
         Some((_, Constraint::Chat(chat))) => chat.content.is_some() || chat.tool_choice.is_call(),
         _ => false,
@@ -74,16 +73,15 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
     })
 }
 
-/// Answers llama-server's `/apply-template`: the prompt that a chat makes.
+/// The prompt that a chat makes.
 ///
 /// # Errors
 /// With the field that is wrong or not known.
-pub fn apply_template(mut fields: Fields, served: &Arc<Served>) -> Result<Value, Problem> {
-    fields.take("model");
+pub fn apply_template(mut fields: Fields, served: &Served) -> Result<String, Problem> {
     let tools = tools::tools(&mut fields)?;
     let Prompted { chat, .. } = prompt(&mut fields, served, &tools)?;
     fields.finish()?;
-    Ok(json!({"prompt": chat.into_text()}))
+    Ok(chat.into_text())
 }
 
 /// OpenAI's fields, which other protocols are translated to.
@@ -127,13 +125,19 @@ pub fn read_one(fields: Fields, served: &Served) -> Result<(Ask, Turn), Problem>
 
 type Named = (&'static str, Constraint);
 
-/// One grammar of the whole answer, where it has more parts than its content, and the field that asks for it.
-fn answer_form(content: Option<Named>, format: ChatFormat, tools: Tools, thinking: Thinking) -> Option<Named> {
+/// One grammar of the whole answer, where it has more parts than its content, and the field that asks for it. `tools_name` is that of the tools.
+fn answer_form(
+    content: Option<Named>,
+    format: ChatFormat,
+    tools: Tools,
+    thinking: Thinking,
+    tools_name: &'static str,
+) -> Option<Named> {
     let Tools { tools, choice: tool_choice, parallel: parallel_tool_calls, .. } = tools;
     let field = match &content {
         Some((field, _)) => field,
         None if tools.is_empty() => return None,
-        None => "tools",
+        None => tools_name,
     };
     // Grammars in GBNF and Lark are those of whole answers.
     if tools.is_empty()

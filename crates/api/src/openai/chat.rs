@@ -1,8 +1,10 @@
 //! `/v1/chat/completions`.
 
+use super::functions::{self, Former};
 use super::head::{Head, Shared, StreamOptions, Timings, Total, timings_of};
-use super::{functions, logprobs};
+use super::logprobs;
 use crate::chat::{self, Chat, Delta, Turn};
+use crate::form::{self, Form};
 use crate::{Ask, Event, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 use trine_engine::{Choice, Token, Update};
@@ -14,6 +16,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("web_search_options", "there are no built-in tools"),
 ];
 
+/// Fields of llama-server's and vLLM's with what holds anyway, beside those of all bodies.
+const OF_OTHERS: form::Fields = &[
+    ("add_special_tokens", Form::Only(&["false"], "the template writes them")),
+    ("parse_tool_calls", Form::Only(&["true"], "calls are told apart from the answer")),
+];
+
 /// Reads a body. The answer gets the id, with a prefix.
 ///
 /// # Errors
@@ -21,13 +29,14 @@ const REFUSED: &[(&str, &str)] = &[
 pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
     super::common(&mut fields)?;
     fields.refuse(REFUSED)?;
+    fields.pass(OF_OTHERS)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
     thinking(&mut fields)?;
-    let former = functions::former(&mut fields)?;
+    let Former { calls: former, places } = functions::former(&mut fields)?;
     let stream = fields.get("stream") == Some(&json!(true));
     let options = StreamOptions::take(&mut fields, stream)?;
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
-    let chat = chat::read(fields, served)?;
+    let chat = chat::read(fields, served).map_err(|problem| problem.placed(&places))?;
     let best = chat.best();
     let Chat { mut ask, turns } = chat;
     ask.progress = options.asks_progress();
@@ -47,6 +56,18 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
         total,
     };
     Ok((ask, Box::new(writer)))
+}
+
+/// Answers llama-server's `/apply-template`: the prompt that a chat makes.
+///
+/// # Errors
+/// With the field that is wrong or not known.
+pub fn apply_template(mut fields: Fields, served: &Shared) -> Result<Value, Problem> {
+    fields.take("model");
+    thinking(&mut fields)?;
+    let Former { places, .. } = functions::former(&mut fields)?;
+    let prompt = chat::apply_template(fields, served).map_err(|problem| problem.placed(&places))?;
+    Ok(json!({"prompt": prompt}))
 }
 
 /// Other servers' fields that say how the model thinks.
@@ -121,7 +142,7 @@ impl ChatWriter {
     }
 }
 
-/// What deltas add to a message, as a chunk writes it.
+/// What deltas add to a message, as a chunk writes it: a call is there once.
 fn delta(deltas: Vec<Delta>) -> Value {
     let mut content = String::new();
     let mut reasoning = String::new();
@@ -133,7 +154,15 @@ fn delta(deltas: Vec<Delta>) -> Value {
             Delta::ToolCall { index, id, name } => calls.push(json!({
                 "index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""},
             })),
-            Delta::Arguments { index, text } => calls.push(json!({"index": index, "function": {"arguments": text}})),
+            Delta::Arguments { index, text } => {
+                if calls.last().is_none_or(|call| call["index"] != index) {
+                    calls.push(json!({"index": index, "function": {"arguments": ""}}));
+                }
+                if let Some(Value::String(arguments)) = calls.last_mut().map(|call| &mut call["function"]["arguments"])
+                {
+                    arguments.push_str(&text);
+                }
+            }
         }
     }
     let mut delta = json!({});

@@ -4,6 +4,7 @@ use super::head::{Head, Shared, StreamOptions, Timings, Total, timings_of};
 use super::logprobs::{self, Offsets};
 use crate::ask::{prompts, scheduling};
 use crate::constraint::{constraint, ends};
+use crate::form::{self, Form};
 use crate::{Ask, Event, Fields, Problem, Writer, sampling};
 use serde_json::{Value, json};
 use trine_engine::{Choice, FinishReason, Prompt, PromptToken, Token, Update, Usage};
@@ -14,6 +15,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("prompt_logprobs", "expected echo: true and logprobs"),
 ];
 
+/// Fields of vLLM's with what holds anyway, beside those of all bodies.
+const OF_OTHERS: form::Fields =
+    &[("add_special_tokens", Form::Only(&["true"], "a prompt of token ids has those that it says"))];
+
 /// Reads a body. The answer gets the id, with a prefix.
 ///
 /// # Errors
@@ -22,6 +27,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
     super::common(&mut fields)?;
     fields.take_if("suffix", |suffix| *suffix == json!(""));
     fields.refuse(REFUSED)?;
+    fields.pass(OF_OTHERS)?;
     let wrong = || Problem::field("prompt", "expected a string, a list of token ids, or a list of either");
     let prompts = prompts(fields.take("prompt").unwrap_or_default()).ok_or_else(wrong)?;
     let stream = fields.boolean("stream")?.unwrap_or_default();
@@ -38,7 +44,7 @@ pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask,
     }
     let constraint = constraint(&mut fields)?;
     let (scheduling, prefix_cache) = scheduling(&mut fields)?;
-    let mut chosen = sampling::sampling(fields.clone(), &served.sampling)?;
+    let mut chosen = sampling::sampling(fields.clone(), served)?;
     if let Some((field, _)) = &constraint {
         chosen = ends(field, &fields, chosen)?;
     }

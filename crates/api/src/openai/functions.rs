@@ -4,57 +4,92 @@ use crate::fields::shown;
 use crate::{Fields, Problem};
 use serde_json::{Map, Value, json};
 
-/// Makes tools of the former fields; whether the answer calls functions in the former way.
+/// A body with functions in the words of tools.
+#[derive(Default)]
+pub struct Former {
+    /// Whether the answer calls functions in the former way.
+    pub calls: bool,
+    /// Places in the words of tools, and those in the body.
+    pub places: Vec<(String, String)>,
+}
+
+/// Makes tools of the former fields.
 ///
 /// # Errors
 /// When the body has the fields of tools, too, or one is wrong.
-pub fn former(fields: &mut Fields) -> Result<bool, Problem> {
-    if let Some(messages) = fields.list("messages")? {
-        let mut calls = 0;
-        let messages = messages.into_iter().map(|message| message_of(message, &mut calls));
-        let messages: Vec<Value> = messages.collect();
+pub fn former(fields: &mut Fields) -> Result<Former, Problem> {
+    let mut former = Former::default();
+    if let Some(mut messages) = fields.list("messages")? {
+        let mut calls = Vec::new();
+        for (i, message) in messages.iter_mut().enumerate() {
+            message_of(message, &format!("messages[{i}]"), &mut calls, &mut former.places)?;
+        }
         fields.put("messages", messages);
     }
     let functions = fields.list("functions")?;
     let Some(functions) = functions else {
         fields.refuse(&[("function_call", "expected functions beside it")])?;
-        return Ok(false);
+        return Ok(former);
     };
+    if functions.is_empty() {
+        return Err(Problem::field("functions", "expected at least one"));
+    }
+    for i in 0..functions.len() {
+        let own = format!("functions[{i}]");
+        former.places.extend([(format!("tools[{i}].function"), own.clone()), (format!("tools[{i}]"), own)]);
+    }
+    let names = [("tools", "functions"), ("tool_choice", "function_call")];
+    former.places.extend(names.map(|(name, own)| (name.to_owned(), own.to_owned())));
     let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
     fields.put_new("tools", tools.collect::<Vec<_>>(), "functions")?;
     let choice = match fields.take("function_call") {
-        None => return once(fields),
-        Some(Value::String(word)) if ["auto", "none"].contains(&word.as_str()) => word.into(),
-        Some(choice) if choice["name"].is_string() => json!({"type": "function", "function": choice}),
+        None => None,
+        Some(Value::String(word)) if ["auto", "none"].contains(&word.as_str()) => Some(word.into()),
+        Some(choice) if choice["name"].is_string() => Some(json!({"type": "function", "function": choice})),
         Some(found) => {
             let expected = format_args!(r#"expected "auto", "none" or {{"name":"..."}}, found {}"#, shown(&found));
             return Err(Problem::field("function_call", expected));
         }
     };
-    fields.put_new("tool_choice", choice, "function_call")?;
-    once(fields)
-}
-
-/// There is one call in an answer.
-fn once(fields: &mut Fields) -> Result<bool, Problem> {
+    choice.map_or(Ok(()), |choice| fields.put_new("tool_choice", choice, "function_call"))?;
+    // There is one call in an answer.
     fields.put_new("parallel_tool_calls", false, "functions")?;
-    Ok(true)
+    Ok(Former { calls: true, ..former })
 }
 
-/// A message in the words of tools: a call has the id of its number, and so has the result after it.
-fn message_of(mut message: Value, calls: &mut usize) -> Value {
+/// Writes a message in the words of tools. `calls` are the names of the functions that were called so far: a call has the id of its number, and
+/// a result that of the last call of its name.
+fn message_of(
+    message: &mut Value,
+    place: &str,
+    calls: &mut Vec<Value>,
+    places: &mut Vec<(String, String)>,
+) -> Result<(), Problem> {
     let id = |number: usize| format!("call_{number}");
-    let Some(fields) = message.as_object_mut() else { return message };
+    let Some(fields) = message.as_object_mut() else { return Ok(()) };
     if let Some(function) = fields.remove("function_call").filter(|function| !function.is_null()) {
-        *calls += 1;
-        let call = json!({"id": id(*calls), "type": "function", "function": function});
+        let own = format!("{place}.function_call");
+        if fields.get("tool_calls").is_some_and(|calls| !calls.is_null()) {
+            return Err(Problem::field(&own, "expected none beside tool_calls"));
+        }
+        calls.push(function["name"].clone());
+        let call = json!({"id": id(calls.len()), "type": "function", "function": function});
         fields.insert("tool_calls".to_owned(), json!([call]));
+        let inner = ["tool_calls[0].function", "tool_calls[0]"];
+        places.extend(inner.map(|inner| (format!("{place}.{inner}"), own.clone())));
     }
     if fields.get("role") == Some(&json!("function")) {
+        let own = format!("{place}.name");
+        let Some(name) = fields.get("name").filter(|name| name.is_string()) else {
+            return Err(Problem::field(&own, "expected the name of a function"));
+        };
+        let Some(at) = calls.iter().rposition(|called| called == name) else {
+            return Err(Problem::field(&own, format_args!("expected a function_call of {name} before its result")));
+        };
         fields.insert("role".to_owned(), "tool".into());
-        fields.insert("tool_call_id".to_owned(), id(*calls).into());
+        fields.insert("tool_call_id".to_owned(), id(at + 1).into());
     }
-    message
+    Ok(())
 }
 
 /// A message, or what a chunk adds to one, with its call in the former way.

@@ -7,7 +7,7 @@ mod functions;
 mod head;
 pub(crate) mod logprobs;
 
-pub use chat::chat;
+pub use chat::{apply_template, chat};
 pub use completion::completion;
 pub use embedding::{EmbeddingAsk, embedding, embeddings};
 pub(crate) use head::finish_stream_options;
@@ -46,6 +46,15 @@ const OF_OTHERS: form::Fields = &[
     ("lora", Form::Only(&["[]"], "the server has no adapters to choose from")),
     ("reasoning_format", Form::Only(&["\"auto\"", "\"deepseek\""], "thoughts are given apart from the answer")),
     ("include_reasoning", Form::Only(&["true"], "thoughts are given as they are")),
+    ("return_tokens_as_token_ids", Form::Only(&["false"], "expected return_token_ids")),
+    ("return_tokens", Form::Only(&["false"], "expected return_token_ids")),
+    ("detokenize", Form::Only(&["true"], "answers are text")),
+    ("n_indent", Form::Only(&["0"], "the text may have any indentation")),
+    ("n_discard", Form::Only(&["0"], "nothing is shifted out of the context")),
+    ("t_max_predict_ms", Form::Only(&["0"], "expected timeout, in seconds")),
+    ("response_fields", Form::Only(&["[]"], "an answer has all its fields")),
+    ("backend_sampling", Form::Only(&["false"], "the server samples")),
+    ("speculative.n_max", Form::Only(&["0"], "options of the server say how it speculates")),
 ];
 
 /// Fields of all APIs of OpenAI's that are known, and not supported.

@@ -10,7 +10,7 @@ use trine_engine::{Choice, Token, Update, Usage};
 pub struct Echo {
     pub instructions: Value,
     pub max_output_tokens: Value,
-    /// What says who asks.
+    /// What changes no answer.
     pub caller: Map<String, Value>,
     pub tools: Value,
     /// Those of functions in a namespace.

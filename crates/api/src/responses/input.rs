@@ -134,6 +134,9 @@ impl Input {
                     self.push(json!({"role": "assistant", "reasoning_content": text}), own);
                 }
             }
+            "function_call" | "function_call_output" if item["call_id"].is_null() => {
+                return Err(Problem::field(&format!("{own}.call_id"), "expected the id of the call"));
+            }
             "function_call" => {
                 let function = json!({"name": name_of(item), "arguments": item["arguments"]});
                 let call = json!({"id": item["call_id"], "type": "function", "function": function});

@@ -77,7 +77,12 @@ fn read(mut fields: Fields, served: &Shared) -> Result<(Ask, Turn, Echo), Proble
     fields.refuse(REFUSED)?;
     chat::refuse_foreign(&fields, &["top_logprobs", "tools", "tool_choice", "parallel_tool_calls"])?;
     fields.only("background", &json!(false), "answers come at once")?;
-    finish_stream_options(fields.object("stream_options")?.unwrap_or_default().into())?;
+    if let Some(options) = fields.object("stream_options")? {
+        if fields.get("stream") != Some(&json!(true)) {
+            return Err(Problem::field("stream_options", "expected stream: true"));
+        }
+        finish_stream_options(options.into())?;
+    }
     include(&mut fields)?;
     let mut chat = Input::default();
     if let Some(instructions) = fields.string("instructions")? {
@@ -85,11 +90,12 @@ fn read(mut fields: Fields, served: &Shared) -> Result<(Ask, Turn, Echo), Proble
         echo.instructions = instructions.into();
     }
     chat.read(fields.take("input").unwrap_or_default())?;
-    let Input { messages, places } = chat;
+    let Input { messages, mut places } = chat;
     fields.put_as("messages", messages, "input");
     if let Some(list) = fields.list("tools")? {
-        let (translated, names) = tools(&list)?;
+        let (translated, names, of_tools) = tools(&list)?;
         fields.put("tools", translated);
+        places.extend(of_tools);
         (echo.tools, echo.names) = (list.into_iter().map(repeated).collect(), names);
     }
     if let Some(found) = fields.take("tool_choice") {
@@ -146,10 +152,21 @@ fn reasoning(mut fields: Fields) -> Result<Option<Value>, Problem> {
     Ok(effort)
 }
 
-/// What says who asks, as the response repeats it.
+/// Fields that change no answer, and that the response repeats.
+const REPEATED: &[&str] = &[
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "metadata",
+    "truncation",
+    "max_tool_calls",
+];
+
+/// What the response repeats as it is.
 fn caller(fields: &Fields) -> Map<String, Value> {
-    let names = ["user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "metadata"];
-    let given = names.iter().filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone())));
+    let given = REPEATED.iter().filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone())));
     // There is one tier, whichever was asked for.
     given.chain([("service_tier".to_owned(), json!("default"))]).collect()
 }

@@ -40,16 +40,24 @@ pub fn name_of(value: &Value) -> Value {
     }
 }
 
-/// The functions of a list, in the words of chats, and the names of those in a namespace.
+/// Places in the words of chats, and those in the body.
+pub type Places = Vec<(String, String)>;
+
+/// The functions of a list, in the words of chats, the names of those in a namespace, and their places.
 ///
 /// # Errors
 /// With the place of what is no function.
-pub fn tools(list: &[Value]) -> Result<(Value, Names), Problem> {
-    let (mut tools, mut names) = (Vec::new(), Names::new());
+pub fn tools(list: &[Value]) -> Result<(Value, Names, Places), Problem> {
+    let (mut tools, mut names, mut places) = (Vec::new(), Names::new(), Places::new());
+    let mut push = |tool: Value, own: &str| {
+        let place = format!("tools[{}]", tools.len());
+        places.extend([(format!("{place}.function"), own.to_owned()), (place, own.to_owned())]);
+        tools.push(tool);
+    };
     for (i, value) in list.iter().enumerate() {
         let place = format!("tools[{i}]");
         if value["type"] != "namespace" {
-            tools.push(tool(value.clone(), &place)?);
+            push(tool(value.clone(), &place)?, &place);
             continue;
         }
         NAMESPACE.check(value, &place)?;
@@ -58,17 +66,18 @@ pub fn tools(list: &[Value]) -> Result<(Value, Names), Problem> {
         };
         check_len("tools", &value["tools"])?;
         for (j, function) in inner.iter().enumerate() {
-            let mut function = tool(function.clone(), &format!("{place}.tools[{j}]"))?;
+            let place = format!("{place}.tools[{j}]");
+            let mut function = tool(function.clone(), &place)?;
             let function_name = function["function"]["name"].clone();
             let name = name_of(&json!({"namespace": namespace, "name": function_name}));
             if let (Value::String(name), Value::String(own)) = (&name, function_name) {
                 names.insert(name.clone(), (namespace.to_owned(), own));
             }
             function["function"]["name"] = name;
-            tools.push(function);
+            push(function, &place);
         }
     }
-    Ok((tools.into(), names))
+    Ok((tools.into(), names, places))
 }
 
 fn tool(mut function: Value, place: &str) -> Result<Value, Problem> {

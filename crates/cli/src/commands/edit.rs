@@ -78,6 +78,13 @@ fn check(path: &Path, metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
+/// The name of the first part of a split model, if this is another.
+fn first_part(path: &Path, metadata: &Metadata) -> Option<String> {
+    let no = metadata.u32("split.no").ok()?.filter(|&no| no > 0)?;
+    let name = path.file_name()?.to_str()?;
+    Some(name.replace(&format!("-{:05}-of-", u64::from(no) + 1), "-00001-of-"))
+}
+
 impl Edit {
     /// Refuses keys that are changed twice.
     fn check_keys(&self) -> Result<(), UsageError> {
@@ -106,6 +113,11 @@ impl Edit {
             .into());
         }
         let old = raw_metadata(&self.model)?;
+        if let Some(first) = first_part(&self.model, &old) {
+            let message =
+                format!("{}: expected the part that has the keys of the model, {first}", self.model.display());
+            return Err(UsageError { message, hint: "the other parts have only tensors" }.into());
+        }
         let mut metadata = old.clone();
         for set in &self.set {
             let (key, text) = set.split_once('=').ok_or_else(|| UsageError {

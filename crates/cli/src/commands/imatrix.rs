@@ -196,7 +196,14 @@ impl ImatrixCommand {
                 (Some(messages), _) => {
                     let template = match &mut template {
                         Some(template) => template,
-                        none => none.insert(self.load.open_template(&self.model)?.0),
+                        none => none.insert(match self.load.open_template(&self.model) {
+                            Err(trine::Error::NoTemplate) => {
+                                let message = format!("{}: found a chat, and the model has no chat template", at());
+                                let hint = "--template FILE gives it one; lines with `text` need none";
+                                return Err(UsageError { message, hint }.into());
+                            }
+                            opened => opened?.0,
+                        }),
                     };
                     let chat =
                         template.render_chat(tokenizer, messages, value.get("tools"), false, &Default::default());

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use trine_lab::receipt::ReceiptSummary;
-use trine_model::{Language, Spec};
+use trine_model::{Language, Pooling, PoolingHead, Spec, is_for_embeddings};
 use trine_tensor::{Array, File, FileFormat, Value};
 use trine_text::Template;
 
@@ -80,6 +80,8 @@ struct InfoReport {
     /// Their names.
     chat_templates: Vec<String>,
     memory: Option<MemoryReport>,
+    /// What it makes of a text, if it is for embeddings.
+    embeddings: Option<EmbeddingReport>,
     /// What the file says of its origin; `trine verify` checks it.
     receipt: Option<ReceiptSummary>,
     warnings: Vec<String>,
@@ -131,6 +133,12 @@ struct TokenReport {
 }
 
 #[derive(Serialize)]
+struct EmbeddingReport {
+    pooling: &'static str,
+    size: usize,
+}
+
+#[derive(Serialize)]
 struct MemoryReport {
     context: usize,
     parallel: u32,
@@ -177,14 +185,26 @@ impl Info {
             warnings.push(error.to_string());
         });
         let spec = spec.ok();
+        let for_embeddings = spec.as_ref().is_some_and(|spec| is_for_embeddings(file) || spec.arch.encoder);
+        let embeddings = spec.as_ref().filter(|_| for_embeddings).and_then(|spec| {
+            let head = PoolingHead::of(spec, file).map_err(|error| warnings.push(error.to_string())).ok()?;
+            warnings.extend_from_slice(head.warnings());
+            let pooling = match head.pooling() {
+                Pooling::Mean => "mean",
+                Pooling::MeanSqrtLen => "mean_sqrt_len",
+                Pooling::First => "first",
+                Pooling::Last => "last",
+            };
+            Some(EmbeddingReport { pooling, size: head.width() })
+        });
         let language = Language::of(file).map_err(|error| warnings.push(error.to_string())).ok();
         warnings.extend(spec.iter().flat_map(|spec| &spec.warnings).cloned());
         if let Some(language) = &language {
             warnings.extend(language.warnings.iter().cloned());
             let templates = language.tokenizer.templates();
-            if templates.is_empty() {
+            if templates.is_empty() && !for_embeddings {
                 warnings.push("the model has no chat template: chats continue plain text".to_owned());
-            } else if !templates.contains("default") {
+            } else if !templates.is_empty() && !templates.contains("default") {
                 let names = templates.names().collect::<Vec<_>>().join(", ");
                 warnings
                     .push(format!("the model has no chat template named `default`: chats must choose one of {names}"));
@@ -247,6 +267,7 @@ impl Info {
             formats: formats(file),
             notes: file.notes().iter().chain(spec.iter().flat_map(|spec| &spec.notes)).cloned().collect(),
             memory,
+            embeddings,
             shape: spec.map(|spec| ShapeReport {
                 n_layers: spec.n_layers,
                 hidden_size: spec.hidden_size,
@@ -392,6 +413,12 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
         if shape.bit_linear {
             facts.push("activations", "int8, one scale per token");
         }
+    }
+    if let Some(embeddings) = &report.embeddings {
+        facts.push(
+            "embeddings",
+            format!("{} numbers, pooling {}", units::count(embeddings.size as u64), embeddings.pooling),
+        );
     }
     match &report.tokenizer {
         Some(tokenizer) => {

@@ -44,6 +44,9 @@ pub enum Error {
     /// No name is that of a tensor of the model.
     #[error("no tensor has an entry in the importance matrix, which has `{entry}`: it is that of another model")]
     Other { entry: String },
+    /// All inputs were 0, or nothing was measured.
+    #[error("expected an importance matrix with numbers above 0, found zeros alone")]
+    Zero,
     /// Two files to be added up do not fit each other.
     #[error("tensor `{tensor}`: importance matrices of {first} and {second} numbers cannot be added")]
     Merge { tensor: String, first: usize, second: usize },
@@ -144,9 +147,12 @@ impl Imatrix {
     /// Checks that this belongs to a model with these tensors. What the entries say little about comes back as warnings.
     ///
     /// # Errors
-    /// When an entry has another number of columns than its tensor, or no tensor has an entry.
+    /// When all sums are zero, an entry has another number of columns than its tensor, or no tensor has an entry.
     pub fn check<'a>(&self, tensors: impl Iterator<Item = &'a TensorInfo>) -> Result<Vec<String>, Error> {
         let (mut warnings, mut known) = (Vec::new(), 0);
+        if !self.entries.values().any(|entry| entry.sums.iter().any(|&sum| sum > 0.0)) {
+            return Err(Error::Zero);
+        }
         for info in tensors {
             let Some(entry) = self.entries.get(&info.name) else { continue };
             known += 1;

@@ -68,6 +68,13 @@ fn nearest(view: &View, format: &'static Format) -> Result<(View, f64)> {
     Ok((made, cosine))
 }
 
+/// Whether the weights of a matrix are zero or one magnitude, with either sign.
+pub(super) fn is_ternary(view: &View) -> bool {
+    let weights = view.decode();
+    let scale = weights.iter().map(|weight| weight.abs()).find(|&weight| weight > 0.0);
+    scale.is_some_and(|scale| scale.is_finite() && weights.iter().all(|weight| weight.abs() == scale || *weight == 0.0))
+}
+
 type Result<T> = std::result::Result<T, Error>;
 
 /// The matrices to which `plan` gives a ternary format or one of one bit, and that are not what it holds: what they would lose. `progress` gets how many bytes of the input's tensors

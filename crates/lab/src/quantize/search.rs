@@ -2,6 +2,7 @@
 //! divergence of the whole model is measured with one group of its tensors quantized, and again for each group and format.
 
 use super::encode::{Encoder, importance_of};
+use super::guard::is_ternary;
 use super::{Error, Recipe, plan};
 use crate::divergence::{Chunks, DivergenceOptions, Reference, compare, run_chunk};
 use crate::imatrix::stored_name;
@@ -10,7 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use trine_model::{DeviceOptions, GgufModel, ModelOptions, Rewrite, load};
 use trine_tensor::format::{
-    IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0, by_name,
+    BF16, F16, F32, I2_S, IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
+    by_name,
 };
 use trine_tensor::{Format, TensorInfo, View};
 
@@ -21,6 +23,8 @@ pub static CANDIDATES: [&Format; 7] = [&Q2_K, &Q3_K, &IQ4_XS, &Q4_K, &Q5_K, &Q6_
 static NARROW: [&Format; 6] = [&Q4_0, &IQ4_NL, &Q4_1, &Q5_0, &Q5_1, &Q8_0];
 /// Those for matrices that are ternary already, besides their own: they hold these weights exactly, but for the rounding of a scale.
 static TERNARY: [&Format; 2] = [&TQ1_0, &TQ2_0];
+/// Those for ternary matrices that are stored as floats, before all others.
+static TERNARY_OF_FLOATS: [&Format; 3] = [&TQ1_0, &TQ2_0, &I2_S];
 
 /// Parts of a model's depth that are measured apart.
 const RANGES: usize = 3;
@@ -30,6 +34,8 @@ const RANGES: usize = 3;
 struct Group {
     name: String,
     tensors: Vec<TensorInfo>,
+    /// Whether all are stored as floats, and have ternary weights.
+    ternary_floats: bool,
 }
 
 /// What a format costs in a group.
@@ -83,7 +89,7 @@ impl Measurement<'_> {
         let size = layers.div_ceil(RANGES);
         let plan = plan(self.model, &Recipe { imatrix: self.recipe.imatrix.clone(), ..Recipe::default() })?;
         let mut groups: Vec<Group> = Vec::new();
-        for tensor in plan.tensors.iter().filter(|tensor| tensor.is_matrix()) {
+        for (i, tensor) in plan.tensors.iter().enumerate().filter(|(_, tensor)| tensor.is_matrix()) {
             let name = match tensor.info.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
                 Some((layer, part)) => {
                     let first = layer.parse::<usize>().unwrap_or(0) / size * size;
@@ -91,10 +97,15 @@ impl Measurement<'_> {
                 }
                 None => tensor.info.name.clone(),
             };
-            match groups.iter_mut().find(|group| group.name == name) {
-                Some(group) => group.tensors.push(tensor.info.clone()),
-                None => groups.push(Group { name, tensors: vec![tensor.info.clone()] }),
+            let at = groups.iter().position(|group| group.name == name).unwrap_or(groups.len());
+            if at == groups.len() {
+                let ternary_floats = tensor.info.name.starts_with("blk.");
+                groups.push(Group { name, tensors: Vec::new(), ternary_floats });
             }
+            let group = &mut groups[at];
+            let is_float = [&F32, &F16, &BF16].contains(&tensor.from);
+            group.ternary_floats = group.ternary_floats && is_float && is_ternary(&self.model.read(i)?);
+            group.tensors.push(tensor.info.clone());
         }
         groups.retain(|group| !group.candidates().is_empty());
         Ok(groups)
@@ -227,7 +238,9 @@ impl Group {
             let others = fitting(&TERNARY).into_iter().filter(|format| *format != own);
             return others.chain([own]).collect();
         }
-        if self.fits(CANDIDATES[0]) { fitting(&CANDIDATES) } else { fitting(&NARROW) }
+        let exact = if self.ternary_floats { fitting(&TERNARY_OF_FLOATS) } else { Vec::new() };
+        let others = if self.fits(CANDIDATES[0]) { fitting(&CANDIDATES) } else { fitting(&NARROW) };
+        [exact, others].concat()
     }
 
     /// What it may cost, without formats that are larger than another and no better.

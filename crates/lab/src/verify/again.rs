@@ -91,11 +91,18 @@ fn compare_sources(receipt: &Receipt, files: &[SourceFile], found: &mut Verifica
             continue;
         }
         let SourceFile { name, sha256 } = expected;
-        match files.iter().find(|file| file.name == *name).or(files.first().filter(|_| receipt.sources.len() == 1)) {
-            Some(file) => found.fail(
-                format!("source file {:?}", file.name),
-                format!("its SHA-256 is {}, in the receipt {sha256}", file.sha256),
-            ),
+        // One that is nothing else of the receipt was passed for it.
+        let is_other = |file: &&SourceFile| receipt.sources.iter().any(|other| other.sha256 == file.sha256);
+        let unknown: Vec<&SourceFile> = files.iter().filter(|file| !is_other(file)).collect();
+        let only = unknown.first().copied().filter(|_| unknown.len() == 1);
+        match files.iter().find(|file| file.name == *name).or(only) {
+            Some(file) => {
+                let own = if file.name == *name { String::new() } else { format!(" for {name:?}") };
+                found.fail(
+                    format!("source file {:?}{own}", file.name),
+                    format!("its SHA-256 is {}, in the receipt {sha256}", file.sha256),
+                );
+            }
             None => found.fail(format!("source file {name:?}"), "is not there"),
         }
     }

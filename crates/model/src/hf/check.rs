@@ -75,7 +75,7 @@ pub(super) fn check(config: &Config, file: &File, arch: &Arch) -> Result<()> {
         let bias = key.ends_with("bias");
         // ModernBERT has no biases unless it says so; in others, old folders with biases do not have the keys.
         let default = (model_type == "modernbert").then_some(false);
-        let said = config.get(key).and_then(Value::as_bool).or(default);
+        let said = config.flag(key)?.or(default);
         let is_exact = model_type == "modernbert" || is_of_one(key);
         if is_exact
             && said == Some(true)
@@ -137,10 +137,11 @@ pub(super) fn arch(config: &Config) -> Result<(&'static Arch, Activation)> {
         "gemma" => &["hidden_act", "hidden_activation"],
         _ => &["hidden_activation", "hidden_act", "activation_function"],
     };
-    let mut named = keys.iter();
-    let Some((key, name)) = named.find_map(|key| Some((*key, config.get(key)?.as_str()?))) else {
-        return Ok((first, first.activation));
-    };
+    let mut named = None;
+    for key in keys {
+        named = named.or(config.text(key)?.map(|name| (*key, name)));
+    }
+    let Some((key, name)) = named else { return Ok((first, first.activation)) };
     let activation = first.activation_of_hf(name).ok_or_else(|| Error::bad(key, Arch::activation_list(), name))?;
     Ok((Arch::of_hf(&model_type).find(|arch| arch.activation == activation).unwrap_or(first), activation))
 }

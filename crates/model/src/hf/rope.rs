@@ -43,6 +43,11 @@ fn first(keys: &mut Keys, config: &Config, path: &str, names: &[&str]) -> Result
 /// # Errors
 /// When a value is of the wrong type or out of range.
 pub(super) fn translate(keys: &mut Keys, config: &Config) -> Result<()> {
+    for section in ["rope_scaling", "rope_parameters"] {
+        if let Some(found) = config.peek(section).filter(|found| !found.is_null() && !found.is_object()) {
+            return Err(Error::bad(section, "an object", found));
+        }
+    }
     let section = config.rope_section();
     let all = format!("{section}.full_attention");
     let scaling = if config.peek(&all).is_some() { &*all } else { section };

@@ -238,10 +238,12 @@ impl Source<'_> {
         }
         let list = |name: &str| self.rotations.iter().find(|view| view.name == name).map(View::decode);
         let original = self.key("rope.scaling.original_context_length");
+        if has("original_max_position_embeddings") {
+            put("original_max_position_embeddings", original.clone().unwrap_or(spec.context_length.into()));
+        }
         let scaling =
             if let (Some(long), Some(short)) = (list("rope_factors_long.weight"), list("rope_factors_short.weight")) {
                 let [long, short] = [long, short].map(|list| list.into_iter().map(decimal).collect::<Vec<_>>());
-                put("original_max_position_embeddings", original.clone().unwrap_or(spec.context_length.into()));
                 json!({ "type": "longrope", "long_factor": long, "short_factor": short })
             } else if let Some(divisors) = list("rope_freqs.weight") {
                 llama3(&divisors, decimal(spec.rope_base))

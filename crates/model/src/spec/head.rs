@@ -27,7 +27,7 @@ pub(super) fn vocab_size(file: &File, keys: &Keys) -> Result<usize> {
 /// `tie_word_embeddings` says it, or else the file.
 ///
 /// # Errors
-/// When one of the two cannot be read.
+/// When one of the two cannot be read, or the key is no boolean.
 pub(super) fn is_tied(
     file: &File,
     keys: &Keys,
@@ -36,7 +36,7 @@ pub(super) fn is_tied(
 ) -> Result<bool> {
     let Some(config) = &keys.config else { return Ok(!file.contains("output.weight")) };
     let own_head = has_own_head(file, keys.arch)?;
-    let tied = config.get("tie_word_embeddings").and_then(|tied| tied.as_bool());
+    let tied = config.flag("tie_word_embeddings")?;
     if own_head && tied == Some(true) && config.has("tie_word_embeddings") {
         warnings.push(
             "config.json says tie_word_embeddings, but lm_head.weight is another matrix than the embedding: it is the head"

@@ -26,6 +26,7 @@ pub use notes::Notes;
 pub(crate) use read::contents;
 pub use read::{Contents, read};
 pub use shards::Shard;
+pub use shards::other_shards;
 pub(crate) use shards::{join, numbered, only_set};
 pub use type_ids::candidates;
 pub(crate) use type_ids::{Hints, describe};

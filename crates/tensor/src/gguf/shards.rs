@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use super::ALIGNMENT;
 use super::header::Header;
 use crate::error::in_key;
+use crate::replacement::folder;
 use crate::{Error, Metadata, Result, Value};
 
 const NO: &str = "split.no";
@@ -165,6 +166,25 @@ pub(crate) fn only_set(files: &[&PathBuf]) -> Option<PathBuf> {
 /// What the names of all shards of a model have in common: the prefix and the number of shards.
 fn set(path: &Path) -> Option<(&str, &str)> {
     numbered(path, ".gguf").map(|(prefix, _, count)| (prefix, count))
+}
+
+/// Files beside `path` that are by their names shards of the same model in another number of files than `count`.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn other_shards(path: &Path, count: usize) -> Result<Vec<PathBuf>> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let is_other = |path: &Path| {
+        set(path).is_some_and(|(prefix, other)| prefix == name && other.parse() != Ok(count)) && path.is_file()
+    };
+    let folder = folder(path);
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| Error::Io(error).at(folder))? {
+        others.push(entry.map_err(|error| Error::Io(error).at(folder))?.path());
+    }
+    others.retain(|path| is_other(path));
+    others.sort();
+    Ok(others)
 }
 
 /// Splits the file name `prefix-00001-of-00003.extension` into prefix, number and count.

@@ -14,7 +14,7 @@ impl OwnedVocab {
     /// Reads a `tokenizer.json`, as [`Tokenizer::from_json`].
     ///
     /// # Errors
-    /// When it is malformed, or is not byte-level BPE, WordPiece or Unigram that GGUF can hold.
+    /// When it is malformed, or is no BPE, WordPiece or Unigram that GGUF can hold.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<OwnedVocab> {
         let tokenizer = Tokenizer::from_json(tokenizer_json, tokenizer_config)?;
         let inner = hf::parse(tokenizer_json, &config::parse(tokenizer_config)?, &mut Vec::new())?;

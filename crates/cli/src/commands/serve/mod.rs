@@ -203,10 +203,14 @@ impl Serve {
         let generator = generation.map(|model| self.generator(&model, prefixes, &stop)).transpose()?;
         let beside = generator.as_ref().map(|generator| generator.served.name.clone());
         let embeddings = embedding.map(|model| self.embeddings(&model, beside.as_deref(), &stop)).transpose()?;
-        if generator.is_none() && self.self_test_interval.is_some() {
-            let message =
-                "--self-test-interval: expected a model that generates, found one for embeddings alone".to_owned();
-            return Err(UsageError { message, hint: "omit it: the test generates a few tokens" }.into());
+        for (option, is_given, hint) in [
+            ("--self-test-interval", self.self_test_interval.is_some(), "omit it: the test generates a few tokens"),
+            ("--trim-after", self.trim_after.is_some(), "omit it: embeddings leave nothing in a cache"),
+        ] {
+            if is_given && generator.is_none() {
+                let message = format!("{option}: expected a model that generates, found one for embeddings alone");
+                return Err(UsageError { message, hint }.into());
+            }
         }
         let options = ServerOptions {
             listen,

@@ -87,8 +87,8 @@ pub fn trim_when_idle(app: Arc<App>, after: Duration) {
                 (steps, since, done) = (load.steps, Instant::now(), false);
             } else if !done && since.elapsed() >= after {
                 done = true;
-                if let Err(error) = app.trim().await {
-                    note!("warning: --trim-after: {}", table::visible(&error.to_string()));
+                if let Err(problem) = app.trim().await {
+                    note!("warning: --trim-after: {}", table::visible(&problem.message));
                 }
             }
         }

@@ -17,9 +17,9 @@ pub(crate) fn read(tokenizer: &Tokenizer, inner: &tokenizers::Tokenizer, tokeniz
     let wrong = |problem: &str| Error::vocabulary("tokenizer.json", problem);
     let len = tokenizer.len() as u32;
     let names: Vec<&str> = (0..len).map(|id| tokenizer.name(id).unwrap_or_default()).collect();
-    let bpe = recognize(inner, tokenizer_json, &names, &tokenizer.tokens).filter(|bpe| !bpe.nfc).ok_or_else(|| {
-        wrong("expected byte-level BPE, WordPiece or Unigram that GGUF can hold, found another tokenizer")
-    })?;
+    let bpe = recognize(inner, tokenizer_json, &names, &tokenizer.tokens)
+        .filter(|bpe| !bpe.nfc)
+        .ok_or_else(|| wrong("expected BPE, WordPiece or Unigram that GGUF can hold, found another tokenizer"))?;
     let same = |pre: &&PreTokenizer| {
         (pre.patterns, pre.ignore_merges, pre.metaspace) == (bpe.pre.patterns, bpe.pre.ignore_merges, false)
     };

@@ -5,6 +5,7 @@ pub(super) mod bpe;
 pub(super) mod config;
 mod expansion;
 mod overrides;
+mod scores;
 mod slow;
 pub(super) mod to_gguf;
 mod write;

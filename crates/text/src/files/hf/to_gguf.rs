@@ -1,5 +1,6 @@
-//! Converts WordPiece and Unigram of a `tokenizer.json` to the vocabulary of GGUF.
+//! Converts WordPiece, Unigram and SentencePiece's BPE of a `tokenizer.json` to the vocabulary of GGUF.
 
+use super::scores;
 use crate::files::vocab::OwnedVocab;
 use crate::tokenizer::normalizer::SPACE;
 use crate::{Error, Normalization, Result, Templates, TokenType, Tokenizer, Vocab};
@@ -18,6 +19,9 @@ pub(crate) fn read(tokenizer: &Tokenizer, inner: &tokenizers::Tokenizer, json: &
     let mut vocab = match json["model"]["type"].as_str() {
         Some("WordPiece") => wordpiece(tokenizer, &json)?,
         Some("Unigram") => unigram(tokenizer, &json)?,
+        Some("BPE") if json["model"]["byte_fallback"] == true => {
+            scores::read(tokenizer, &json, names(tokenizer, str::to_owned))?
+        }
         _ => return Ok(None),
     };
     for token in inner.get_added_vocabulary().get_added_tokens_decoder().values() {
@@ -27,7 +31,9 @@ pub(crate) fn read(tokenizer: &Tokenizer, inner: &tokenizers::Tokenizer, json: &
             }
         }
     }
-    vocab.rest.token_types = tokenizer.tokens.token_types.iter().map(|kind| kind.number()).collect();
+    if vocab.rest.token_types.is_empty() {
+        vocab.rest.token_types = tokenizer.tokens.token_types.iter().map(|kind| kind.number()).collect();
+    }
     vocab.rest.pad = tokenizer.id("[PAD]").or_else(|| tokenizer.id("<pad>"));
     vocab.rest.mask = tokenizer.id("[MASK]").or_else(|| tokenizer.id("<mask>"));
     vocab.templates = tokenizer.templates.clone();

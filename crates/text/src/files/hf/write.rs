@@ -1,5 +1,6 @@
 //! A `tokenizer.json` of a vocabulary of GGUF.
 
+use super::scores;
 use crate::tokenizer::normalizer::SPACE;
 use crate::tokenizer::pre_tokenizer::{GPT_2, PRE_TOKENIZERS};
 use crate::tokenizer::wordpiece;
@@ -7,8 +8,6 @@ use crate::{Error, Normalization, Result, TokenType, TokenizerJson, Vocab};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use std::cmp::Reverse;
-use std::collections::HashMap;
 
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
@@ -150,25 +149,10 @@ fn byte_level(vocab: &Vocab) -> Result<(Value, bool, bool)> {
     Ok((file(model, [Value::Null, pre_tokenizer, bytes(true)]), pre.add_bos, false))
 }
 
-/// SentencePiece merges the pair whose token has the highest score, for which `tokenizer.json` lists pairs in that order.
+/// BPE of SentencePiece.
 fn sentencepiece(vocab: &Vocab) -> (Value, bool, bool) {
-    let spelled = |id: &usize| vocab.token_types.get(*id).is_none_or(|kind| ![2, CONTROL, 6].contains(kind));
-    let all: HashMap<&str, usize> = (0..vocab.tokens.len()).filter(spelled).map(|id| (vocab.tokens[id], id)).collect();
-    let mut merges: Vec<(f32, &str, &str)> = Vec::new();
-    for id in (0..vocab.tokens.len()).filter(spelled) {
-        let token = vocab.tokens[id];
-        let score = vocab.scores.get(id).copied().unwrap_or(0.0);
-        let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-        let mut found: Vec<(usize, usize, &str, &str)> =
-            splits.filter_map(|(a, b)| Some((*all.get(a)?, *all.get(b)?, a, b))).collect();
-        found.sort();
-        merges.extend(found.into_iter().map(|(_, _, a, b)| (score, a, b)));
-    }
-    let len = |text: &str| text.chars().count();
-    merges.sort_by(|x, y| {
-        y.0.total_cmp(&x.0).then_with(|| Reverse((len(x.1), len(x.2))).cmp(&Reverse((len(y.1), len(y.2)))))
-    });
-    let merges: Vec<Value> = merges.into_iter().map(|(_, a, b)| json!([a, b])).collect();
+    let merges = scores::merges(&vocab.tokens, &vocab.token_types, &vocab.scores);
+    let merges: Vec<Value> = merges.into_iter().map(|(a, b)| json!([a, b])).collect();
     let unk = vocab.unk.and_then(|id| vocab.tokens.get(id as usize));
     let model = json!({
         "type": "BPE", "dropout": null, "unk_token": unk, "continuing_subword_prefix": null, "end_of_word_suffix": null,
