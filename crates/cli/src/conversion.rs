@@ -1,7 +1,8 @@
 //! Model files that are written anew as GGUF: what `convert` and `quantize` share.
 
 use crate::exit::{Exit, UsageError};
-use crate::load::{LayoutArgs, size};
+use crate::load::LayoutArgs;
+use crate::machine::size;
 use crate::recipe::RecipeArgs;
 use crate::search::SearchArgs;
 use crate::{effects, interrupt, output, progress, table, units};

@@ -27,6 +27,7 @@ mod hub;
 mod input;
 mod interrupt;
 mod load;
+mod machine;
 mod measure;
 mod near;
 mod output;

@@ -1,7 +1,7 @@
 //! `--target-bpw` and `--target-size`: a mixture of formats by what each costs.
 
 use crate::exit::UsageError;
-use crate::load::size;
+use crate::machine::size;
 use crate::{input, progress, table, units};
 use anyhow::Result;
 use bytesize::ByteSize;

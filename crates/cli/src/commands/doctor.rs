@@ -1,6 +1,7 @@
 use super::devices::Devices;
 use crate::exit::{self, Exit, UsageError};
-use crate::load::{DeviceArgs, LayoutArgs};
+use crate::load::LayoutArgs;
+use crate::machine::DeviceArgs;
 use crate::{interrupt, progress, table, units};
 use anyhow::Result;
 use clap::Args;

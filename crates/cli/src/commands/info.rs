@@ -1,5 +1,6 @@
 use crate::exit::Exit;
-use crate::load::{LayoutArgs, MachineArgs};
+use crate::load::LayoutArgs;
+use crate::machine::MachineArgs;
 use crate::table::{self, Facts};
 use crate::units;
 use anyhow::Result;

@@ -231,7 +231,7 @@ impl Run {
         }
         if self.verbose {
             // A closed stderr is not an error.
-            let _ = load::placement(&llm).print(&mut std::io::stderr());
+            let _ = crate::machine::placement(&llm).print(&mut std::io::stderr());
         }
         let raw = self.raw || !llm.has_template() && !self.template.any();
         let stories = raw && model == Path::new(EMBEDDED);

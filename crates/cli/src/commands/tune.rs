@@ -1,6 +1,7 @@
 use crate::config::{self, TUNED};
 use crate::exit::{Exit, UsageError};
-use crate::load::{DeviceArgs, LayoutArgs};
+use crate::load::LayoutArgs;
+use crate::machine::DeviceArgs;
 use crate::output::{self, OutputFile};
 use crate::table::columns;
 use crate::{interrupt, measure, progress, units};

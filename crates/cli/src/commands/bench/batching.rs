@@ -1,7 +1,7 @@
 //! `trine bench batching`: what answering many requests at once gains.
 
 use crate::exit::Exit;
-use crate::load::MachineArgs;
+use crate::machine::MachineArgs;
 use crate::report::ReportArgs;
 use crate::{interrupt, measure, progress, units};
 use anyhow::Result;

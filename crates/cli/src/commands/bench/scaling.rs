@@ -1,7 +1,7 @@
 //! `trine bench scaling`: how speed grows with threads.
 
 use crate::exit::Exit;
-use crate::load::MachineArgs;
+use crate::machine::MachineArgs;
 use crate::report::ReportArgs;
 use crate::{interrupt, measure, progress, units};
 use anyhow::Result;

@@ -381,7 +381,7 @@ fn origin(text: &str) -> Result<String, String> {
 
 /// A number of bytes that is not 0.
 fn body_size(text: &str) -> Result<ByteSize, &'static str> {
-    match load::size(text)? {
+    match crate::machine::size(text)? {
         ByteSize(0) => Err("expected at least 1 byte"),
         size => Ok(size),
     }

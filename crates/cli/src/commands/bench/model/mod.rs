@@ -3,7 +3,7 @@ mod print;
 mod synthetic;
 
 use crate::exit::{Exit, UsageError};
-use crate::load::MachineArgs;
+use crate::machine::MachineArgs;
 use crate::output::{self, OutputFile};
 use crate::profile::{ProfileDepth, Profiling};
 use crate::report::{ReportArgs, ReportFormat};
