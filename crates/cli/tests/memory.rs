@@ -173,3 +173,22 @@ fn training_takes_the_memory_that_was_planned() {
         assert!(taken.abs_diff(total) <= allowed, "{set:?}: planned {total}, taken {taken}: {plan}");
     }
 }
+
+#[test]
+fn few_addresses_leave_the_weights_in_the_mapped_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    synthetic::write(&path, &shape(), Mixture::named("q8_0").unwrap(), 0, &mut |_, _| ControlFlow::Continue(()))
+        .unwrap();
+    let limited = |mib: usize, options: &[&str]| {
+        let script = format!("ulimit -v {}; exec \"$@\"", mib << 10);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_trine"), "run"]).arg(&path).args(["hello", "--quiet"]);
+        run(shell.args(["--raw", "--max-tokens", "2", "--context", CONTEXT]).args(options), "")
+    };
+    // The fewest with which the map is enough.
+    let map = ["--huge-pages", "off", "--repack", "off"];
+    let enough = (16..100).map(|i| i * 16).find(|&mib| limited(mib, &map).code == 0).expect("less than 1.6 GiB");
+    let ran = limited(enough, &[]);
+    assert_eq!(ran.code, 0, "{enough} MiB: {}", ran.err);
+}

@@ -8,7 +8,7 @@ pub const HUGE_PAGE: usize = 2 << 20;
 /// The alignment of the widest vector loads, in bytes.
 const ALIGN: usize = 64;
 
-/// The minimum allocation of an [`Arena`] in bytes. Unused pages take no memory.
+/// The minimum allocation of an [`Arena`] in bytes, where there are so many addresses. Unused pages take no memory.
 const CHUNK: usize = 64 << 20;
 
 /// Allocates memory for weights in large chunks, so that small tensors share huge pages.
@@ -31,7 +31,9 @@ impl Arena {
     pub fn take(&mut self, len: usize) -> std::io::Result<BytesMut> {
         let room = len.max(1).next_multiple_of(ALIGN);
         if room > self.rest.len() {
-            self.rest = zeroed(room.max(CHUNK), self.huge_pages)?;
+            // Addresses may be limited, too.
+            let chunk = zeroed(room.max(CHUNK), self.huge_pages);
+            self.rest = chunk.or_else(|_| zeroed(room, self.huge_pages))?;
         }
         let mut taken = self.rest.split_to(room);
         taken.truncate(len);
@@ -148,6 +150,14 @@ pub fn lock(memory: &[u8]) -> std::io::Result<()> {
 pub fn lock_limit() -> Option<u64> {
     #[cfg(unix)]
     return rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    #[cfg(not(unix))]
+    return None;
+}
+
+/// Bytes of addresses that this process may still take, if they are limited (`ulimit -v`) and the system reports how many it has.
+pub fn addresses_left() -> Option<u64> {
+    #[cfg(unix)]
+    return Some(rustix::process::getrlimit(rustix::process::Resource::As).current?.saturating_sub(status("VmSize:")?));
     #[cfg(not(unix))]
     return None;
 }

@@ -346,7 +346,7 @@ mod tests {
             }
             let group = Topology::under(root.path(), &[0]).memory_limit;
             assert_eq!(group, limit.map(mib), "{what}");
-            let room = Room { total: mib(4096), free: mib(2048), group, resident: mib(10) };
+            let room = Room { total: mib(4096), free: mib(2048), group, resident: mib(10), addresses: None };
             // The whole takes more by the program, which is there already.
             for (weights, warned, refused) in [(60, false, false), (75, true, false), (95, true, true)] {
                 let needed = Memory { weights: mib(weights), program: mib(10), ..Memory::default() };

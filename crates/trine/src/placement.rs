@@ -95,6 +95,8 @@ pub(crate) struct Room {
     pub group: Option<u64>,
     /// What this process takes now.
     pub resident: u64,
+    /// What the limit of its address space (`ulimit -v`) leaves, if there is one.
+    pub addresses: Option<u64>,
 }
 
 /// Bytes of memory that this process may still take, on the machine and in its control group; `None` where the system does not say.
@@ -109,7 +111,7 @@ impl Room {
         let system = System::new_with_specifics(wanted).ok()?;
         let (total, free) = (system.total_memory(), system.available_memory());
         let resident = memory::resident().unwrap_or(0);
-        Some(Room { total, free, group: Topology::read().memory_limit, resident })
+        Some(Room { total, free, group: Topology::read().memory_limit, resident, addresses: memory::addresses_left() })
     }
 
     /// What control groups allow, if that is less than the machine has.
@@ -117,8 +119,9 @@ impl Room {
         self.group.filter(|&limit| limit < self.total)
     }
 
-    /// What this process can still have, by what is free in the machine and what control groups allow.
+    /// What this process can still have, by what is free in the machine, what control groups allow, and the limit of its address space.
     pub fn available(&self) -> u64 {
-        self.free.min(self.group.unwrap_or(u64::MAX).saturating_sub(self.resident))
+        let group = self.group.unwrap_or(u64::MAX).saturating_sub(self.resident);
+        self.free.min(group).min(self.addresses.unwrap_or(u64::MAX))
     }
 }
