@@ -238,7 +238,7 @@ fn the_same_recipe_makes_the_same_file_again() {
     let mut found = Verification::default();
     rederive(&file, &Source { file: &other, imatrix: None, tokenizer: None }, &mut found, &mut |_, _| GO).unwrap();
     let places: Vec<&str> = found.failures.iter().map(|flaw| &*flaw.place).collect();
-    assert_eq!(places, ["source file \"other.gguf\"", "tensor \"blk.1.ffn_down.weight\""]);
+    assert_eq!(places, ["source file \"other.gguf\" for \"model.gguf\"", "tensor \"blk.1.ffn_down.weight\""]);
 }
 
 #[test]
