@@ -20,8 +20,8 @@ impl Random {
         match self.next() % 4 {
             0 => f32::from_bits(bits),
             1 => f32::from_bits(bits & 0x80ff_ffff),
-            2 => f32::from_bits(bits & 0x807f_f000 | 0x3f80_0000),
-            _ => f32::from_bits(bits & 0x81ff_ffff | 0x3e00_0000),
+            2 => f32::from_bits((bits & 0x807f_f000) | 0x3f80_0000),
+            _ => f32::from_bits((bits & 0x81ff_ffff) | 0x3e00_0000),
         }
     }
 }
@@ -60,8 +60,8 @@ fn multiply_adds_are_rounded_once() {
             // Sums that cancel, and those just beside halves of the last place.
             match random.next() % 4 {
                 0 => c[i] = -(a[i] * b[i]),
-                1 => c[i] = f32::from_bits((a[i] * b[i] * 16_777_216.0).to_bits() ^ random.next() % 2),
-                2 => c[i] = f32::from_bits((a[i] * b[i] / 16_777_216.0).to_bits() ^ random.next() << 31),
+                1 => c[i] = f32::from_bits((a[i] * b[i] * 16_777_216.0).to_bits() ^ (random.next() % 2)),
+                2 => c[i] = f32::from_bits((a[i] * b[i] / 16_777_216.0).to_bits() ^ (random.next() << 31)),
                 _ => {}
             }
         }
