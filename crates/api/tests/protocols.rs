@@ -735,7 +735,8 @@ fn a_function_whose_arguments_are_no_object_is_refused() {
     let flat = |schema: &Value| json!({"tools": [with(&json!({"type": "function"}), &function(schema))]});
     let own = |schema: &Value| json!({"tools": [{"name": "x", "input_schema": schema}]});
     let former = |schema: &Value| json!({"functions": [function(schema)]});
-    let cases: [(&(Read, Value), &dyn Fn(&Value) -> Value, &str); 5] = [
+    type Tools<'a> = &'a dyn Fn(&Value) -> Value;
+    let cases: [(&(Read, Value), Tools, &str); 5] = [
         (&chat, &tool, "tools[0].function.parameters"),
         (&chat, &former, "functions[0].parameters"),
         (&response, &flat, "tools[0].parameters"),
