@@ -86,6 +86,9 @@ fn pictures_replace_no_model_and_keys_make_no_file_unreadable() {
             "whose sizes are compared",
         ),
         (&["edit", &at("a.gguf"), "--set", "split.count=3"], "one of the parts"),
+        (&["edit", &at("a.gguf"), "--remove", "split.count"], "one of the parts"),
+        (&["edit", &at("a.gguf"), "--set", "tokenizer.chat_template={% if %}"], "--set tokenizer.chat_template: "),
+        (&["edit", &at("a.gguf"), "--set", "tokenizer.chat_template.tool_use={{"], "chat_template.tool_use: "),
         (&["edit", &at("a.gguf"), "--chat-template", &at("bad.jinja")], "bad.jinja"),
     ] {
         let ran = trine_with(args);
@@ -343,6 +346,9 @@ fn keys_are_changed_and_a_model_stays_one() {
         (&["--set", "llama.block_count=7"][..], "blk.2."),
         (&["--set", "llama.block_count=many"], "of the type that the key has"),
         (&["--set", "general.alignment=64"], "by which tensors are aligned"),
+        (&["--remove", "general.architecture"], "general.architecture"),
+        (&["--remove", "tokenizer.ggml.model"], "tokenizer.ggml.model"),
+        (&["--remove", "tokenizer.ggml.tokens"], "tokenizer.ggml.tokens"),
         (&["--set", "general.name"], "expected KEY=VALUE"),
         (&["--remove", "no.such.key"], "no.such.key"),
         (&[], "expected a change"),

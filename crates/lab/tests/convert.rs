@@ -138,6 +138,43 @@ fn an_embedding_model_embeds_as_its_folder() {
     assert!(warnings.contains("truncate_dim, prompts"), "{warnings}");
 }
 
+/// GGUF has no key for it: the rows of queries and keys are put in another order.
+#[test]
+fn latent_attention_that_rotates_halves_is_the_same_in_gguf() {
+    let folder = tempfile::tempdir().unwrap();
+    // With compressed queries, and without.
+    for name in ["deepseek3", "deepseek2-lite"] {
+        let (path, halves) =
+            (goldens().into_iter().find(|path| path.ends_with(name)).unwrap(), folder.path().join(name));
+        std::fs::create_dir(&halves).unwrap();
+        for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(path.join(file), halves.join(file)).unwrap();
+        }
+        let config = std::fs::read_to_string(path.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config["rope_interleave"] = false.into();
+        std::fs::write(halves.join("config.json"), config.to_string()).unwrap();
+        let input = File::open(&halves).unwrap();
+        let file = converted(&input, &folder.path().join(format!("{name}.gguf")), &Recipe::default());
+        let model = GgufModel::open(&file, None).unwrap();
+        let hf = HfModel::of(&model, Some(&F32)).unwrap();
+        let output = folder.path().join(format!("{name}-again"));
+        write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(())).unwrap();
+        let expected = logits(&input);
+        let neighbours = logits(&File::open(&path).unwrap());
+        let distance = |a: &[u32], b: &[u32]| {
+            let pairs = a.iter().zip(b).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
+            pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
+        };
+        assert!(distance(&expected, &neighbours) > 0.01, "{name}");
+        // Another order of the elements of heads is another order of sums.
+        for found in [&file, &File::open(&output).unwrap()] {
+            let worst = distance(&logits(found), &expected);
+            assert!(worst < 5e-5, "{name}, {}: logits differ by {worst}", found.path().display());
+        }
+    }
+}
+
 /// Keys that the reference converter (golden/convert.py) writes otherwise, and why that is no difference.
 const OTHERWISE: [&str; 5] = [
     // The format of most weights, which are not those of the reference.

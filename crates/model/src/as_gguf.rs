@@ -3,6 +3,7 @@
 use crate::hf;
 use crate::keys::Keys;
 use crate::{Error, Result, Spec};
+use std::ops::Range;
 use trine_backend::RopeLayout;
 use trine_tensor::format::F32;
 use trine_tensor::{Array, File, FileFormat, Metadata, View};
@@ -56,40 +57,43 @@ pub fn is_in_halves(file: &File, spec: &Spec) -> bool {
 }
 
 /// Orders the rows of queries and keys so that the two elements that rope rotates together are neighbours, as [`is_in_halves`] asks for. A row
-/// has `len` elements of `rows`; a head has `head_dim` rows, of which the first `rope_dim` are rotated.
-pub fn interleave<T: Copy>(name: &str, rows: &mut [T], len: usize, [head_dim, rope_dim]: [usize; 2]) {
-    let half = rope_dim / 2;
-    reorder(name, rows, len, [head_dim, rope_dim], |i| i % 2 * half + i / 2);
+/// has `len` elements of `rows`.
+pub fn interleave<T: Copy>(name: &str, rows: &mut [T], len: usize, spec: &Spec) {
+    reorder(name, rows, len, spec, |i, half| i % 2 * half + i / 2);
 }
 
 /// The inverse of [`interleave`].
-pub(crate) fn deinterleave<T: Copy>(name: &str, rows: &mut [T], len: usize, [head_dim, rope_dim]: [usize; 2]) {
-    let half = rope_dim / 2;
-    reorder(name, rows, len, [head_dim, rope_dim], |i| i % half * 2 + i / half);
+pub(crate) fn deinterleave<T: Copy>(name: &str, rows: &mut [T], len: usize, spec: &Spec) {
+    reorder(name, rows, len, spec, |i, half| i % half * 2 + i / half);
 }
 
-/// Puts row `from(i)` of the rotated rows of each head at `i`.
-fn reorder<T: Copy>(
-    name: &str,
-    rows: &mut [T],
-    len: usize,
-    [head_dim, rope_dim]: [usize; 2],
-    from: impl Fn(usize) -> usize,
-) {
-    if !is_rotated(name) {
-        return;
-    }
+/// Puts row `from(i, half)` of the rotated rows of each head, which have two halves, at `i`.
+fn reorder<T: Copy>(name: &str, rows: &mut [T], len: usize, spec: &Spec, from: impl Fn(usize, usize) -> usize) {
+    let Some((head_dim, rotated)) = rotated(name, spec) else { return };
+    let half = rotated.len() / 2;
     for head in rows.chunks_exact_mut(head_dim * len) {
-        let old = head[..rope_dim * len].to_vec();
-        for (i, row) in head[..rope_dim * len].chunks_exact_mut(len).enumerate() {
-            row.copy_from_slice(&old[from(i) * len..][..len]);
+        let head = &mut head[rotated.start * len..rotated.end * len];
+        let old = head.to_vec();
+        for (i, row) in head.chunks_exact_mut(len).enumerate() {
+            row.copy_from_slice(&old[from(i, half) * len..][..len]);
         }
     }
 }
 
-/// Whether a tensor makes or scales the elements that rope rotates.
-pub(crate) fn is_rotated(name: &str) -> bool {
-    ["attn_q", "attn_k", "attn_q_norm", "attn_k_norm"].contains(&name.rsplit('.').nth(1).unwrap_or_default())
+/// Of a tensor that makes or scales the elements that rope rotates, the rows of a head, and those that are rotated.
+pub(crate) fn rotated(name: &str, spec: &Spec) -> Option<(usize, Range<usize>)> {
+    let rope_dim = 2 * spec.ropes.first()?.frequencies.len();
+    match (name.rsplit('.').nth(1)?, spec.mla) {
+        ("attn_q" | "attn_k" | "attn_q_norm" | "attn_k_norm", None) => Some((spec.head_dim, 0..rope_dim)),
+        // Positions come after what has none.
+        ("attn_q" | "attn_q_b", Some(mla)) => {
+            Some((mla.qk_nope_head_dim + rope_dim, mla.qk_nope_head_dim..mla.qk_nope_head_dim + rope_dim))
+        }
+        ("attn_kv_a_mqa", Some(mla)) => {
+            Some((mla.kv_lora_rank + rope_dim, mla.kv_lora_rank..mla.kv_lora_rank + rope_dim))
+        }
+        _ => None,
+    }
 }
 
 /// Checks that the architecture implies what GGUF has no key for.

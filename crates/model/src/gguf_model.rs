@@ -1,6 +1,6 @@
 //! Any model that can be opened, as a GGUF file has it.
 
-use crate::as_gguf::{as_gguf, deinterleave, interleave, is_in_halves, is_rotated};
+use crate::as_gguf::{as_gguf, deinterleave, interleave, is_in_halves, rotated};
 use crate::pooling::GgufPooling;
 use crate::vocab::pad;
 use crate::weights::{ModelWeights, Request};
@@ -18,8 +18,8 @@ pub struct GgufModel<'a> {
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
     sources: Vec<Source>,
-    /// Elements of a head, and of those the ones that rope rotates, where the folder has them in halves and GGUF has not.
-    interleave: Option<[usize; 2]>,
+    /// Whether the folder has the elements that rope rotates in halves, and GGUF has not.
+    interleave: bool,
     warnings: Vec<String>,
 }
 
@@ -100,8 +100,7 @@ impl<'a> GgufModel<'a> {
             }
             warnings.extend(pooling.warnings);
         }
-        let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
-        let interleave = is_in_halves(file, &spec).then_some([spec.head_dim, rope_dim]);
+        let interleave = is_in_halves(file, &spec);
         Ok(GgufModel { file, spec, metadata, tensors, sources, interleave, warnings })
     }
 
@@ -133,12 +132,11 @@ impl<'a> GgufModel<'a> {
     pub(crate) fn in_halves(&self, view: View) -> Result<View> {
         let arch = self.spec.arch;
         let differs = arch.pairs == RopeLayout::Adjacent && arch.hf_pairs == RopeLayout::Halves;
-        if !differs || !is_rotated(&view.name) {
+        if !differs || rotated(&view.name, &self.spec).is_none() {
             return Ok(view);
         }
-        let rope_dim = self.spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
         // Layouts of whole matrices have no rows.
-        reordered(view.by_rows(), [self.spec.head_dim, rope_dim], deinterleave)
+        reordered(view.by_rows(), &self.spec, deinterleave)
     }
 
     /// Gives back the memory that reading took, which is that of the mapped file. What was read stays valid, and is read again when it is used.
@@ -162,9 +160,9 @@ impl<'a> GgufModel<'a> {
             let mut view = ModelWeights::new(self.file, &self.spec).again(request)?;
             view.name.clone_from(&self.tensors[i].name);
             view.shape.clone_from(&request.shape);
-            match self.interleave {
-                Some(heads) if is_rotated(&view.name) => reordered(view, heads, interleave),
-                _ => Ok(view),
+            match self.interleave && rotated(&view.name, &self.spec).is_some() {
+                true => reordered(view, &self.spec, interleave),
+                false => Ok(view),
             }
         };
         read().map_err(|error| error.at(self.file.path()))
@@ -192,11 +190,11 @@ fn shared_experts(metadata: &mut Metadata, spec: &Spec, tensors: &[TensorInfo]) 
 }
 
 /// A tensor with its rows as `order` orders their bytes.
-fn reordered(view: View, heads: [usize; 2], order: fn(&str, &mut [u8], usize, [usize; 2])) -> Result<View> {
+fn reordered(view: View, spec: &Spec, order: fn(&str, &mut [u8], usize, &Spec)) -> Result<View> {
     let elements = view.shape.len() == 1 || view.name.contains("_norm.");
     let rows = if elements { view.bytes.len() / view.format.bytes } else { view.rows() };
     let (mut bytes, len) = (view.bytes.to_vec(), (view.bytes.len() - view.format.tail) / rows);
-    order(&view.name, &mut bytes[..rows * len], len, heads);
+    order(&view.name, &mut bytes[..rows * len], len, spec);
     Ok(View::new(view.name, view.format, view.shape, bytes)?)
 }
 

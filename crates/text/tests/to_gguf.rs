@@ -76,22 +76,35 @@ fn spaces_of_unigram_are_the_same_or_refused() {
 fn bpe_of_sentencepiece_goes_there_and_back() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/tokenizers/spm-bpe.model");
     let model = std::fs::read(path).unwrap();
-    for prefix in [true, false] {
+    for (prefix, once) in [(true, false), (false, false), (true, true)] {
         let vocab = OwnedVocab::from_model(&model, None).unwrap().for_gguf().unwrap();
         let mut old = vocab.vocab();
         old.add_space_prefix = Some(prefix);
+        old.normalization.prefix_once = once;
         let own = Tokenizer::new(old.clone()).unwrap();
         let TokenizerJson { tokenizer: json, config } = TokenizerJson::of_vocab(&old).unwrap();
         let back = OwnedVocab::from_json(json.as_bytes(), Some(config.as_bytes())).unwrap().for_gguf().unwrap();
         let new = back.vocab();
         assert_eq!((old.model, &old.tokens, &old.token_types), (new.model, &new.tokens, &new.token_types));
         assert_eq!((old.bos, old.eos, old.unk, new.add_space_prefix), (new.bos, new.eos, new.unk, Some(prefix)));
+        assert_eq!(new.normalization.prefix_once, once);
         let again = Tokenizer::new(back.vocab()).unwrap();
-        for text in
-            ["Once upon a time", "  Hello  world's 12", " \u{4f60}\u{597d} na\u{ef}ve\n\n\t", "", " ", "a<s>b</s>"]
-        {
+        let folder = Tokenizer::from_json(json.as_bytes(), Some(config.as_bytes())).unwrap();
+        for text in [
+            "Once upon a time",
+            "  lead",
+            "  Hello  world's 12",
+            " \u{4f60}\u{597d} na\u{ef}ve\n\n\t",
+            "",
+            " ",
+            "a<s>b</s>",
+            "x<s>y",
+            "<s>a <s> b",
+        ] {
             let options = EncodeOptions { parse_special: true, add_special: true };
-            assert_eq!(own.encode(text, options), again.encode(text, options), "{text:?}");
+            let expected = own.encode(text, options);
+            assert_eq!(folder.encode(text, options), expected, "{prefix} {once} {text:?}");
+            assert_eq!(again.encode(text, options), expected, "{prefix} {once} {text:?}");
         }
         // Merges that no scores give.
         let mut json: Value = serde_json::from_str(&json).unwrap();
@@ -99,4 +112,39 @@ fn bpe_of_sentencepiece_goes_there_and_back() {
         let error = OwnedVocab::from_json(json.to_string().as_bytes(), None).unwrap_err().to_string();
         assert!(error.contains("model.merges: expected all pairs"), "{error}");
     }
+}
+
+#[test]
+fn a_special_token_that_is_found_in_normalized_texts_is_refused() {
+    let space = json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": "never", "split": true });
+    let prepend = json!({ "type": "Prepend", "prepend": SPACE });
+    for (special, normalized) in [(true, true), (false, true), (true, false)] {
+        let mut json: Value = serde_json::from_str(&unigram(std::slice::from_ref(&prepend), &space)).unwrap();
+        let id = json["model"]["vocab"].as_array().unwrap().len();
+        let added = json!({ "id": id, "content": "<|im|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": normalized, "special": special });
+        json["added_tokens"].as_array_mut().unwrap().push(added);
+        let read = OwnedVocab::from_json(json.to_string().as_bytes(), None);
+        match normalized {
+            true => assert!(read.unwrap_err().to_string().contains("<|im|>"), "{special}"),
+            false => assert!(read.is_ok(), "{read:?}"),
+        }
+    }
+}
+
+/// An id that ends texts may be that of an ordinary token: it stays one.
+#[test]
+fn an_ordinary_token_that_ends_texts_is_not_special_in_a_folder() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/tokenizers/spm-bpe.model");
+    let vocab = OwnedVocab::from_model(&std::fs::read(path).unwrap(), None).unwrap().for_gguf().unwrap();
+    let mut vocab = vocab.vocab();
+    let ordinary = vocab.tokens.iter().position(|token| *token == "e").unwrap() as u32;
+    (vocab.eos, vocab.add_eos) = (Some(ordinary), Some(true));
+    let json = TokenizerJson::of_vocab(&vocab).unwrap();
+    let config: Value = serde_json::from_str(&json.config).unwrap();
+    assert_eq!((&config["eos_token"], &config["add_eos_token"]), (&Value::Null, &json!(false)));
+    assert_eq!(config["bos_token"], "<s>");
+    let back = Tokenizer::from_json(json.tokenizer.as_bytes(), Some(json.config.as_bytes())).unwrap();
+    let options = EncodeOptions { parse_special: true, add_special: true };
+    assert_eq!(back.encode("the time", options), Tokenizer::new(vocab).unwrap().encode("the time", options));
 }

@@ -6,7 +6,7 @@ use crate::tape::Tape;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::Role;
-use trine_model::interleave;
+use trine_model::{Spec, interleave};
 use trine_tensor::format::F32;
 use trine_tensor::{Format, Metadata, TensorInfo, View, gguf};
 
@@ -25,8 +25,8 @@ pub struct FileLayout {
     pub metadata: Metadata,
     /// Tensors that are no weights.
     pub tensors: Vec<View>,
-    /// Elements of a head, and those that rope rotates, if heads are in halves and the file has the two of a pair side by side.
-    pub interleave: Option<[usize; 2]>,
+    /// The model, if its heads are in halves and the file has the two elements of a pair side by side.
+    pub interleave: Option<Spec>,
     /// Whether queries, keys and values are one matrix, and gate and up another.
     pub fused: bool,
 }
@@ -69,8 +69,8 @@ pub fn write<B: Adjoint>(tape: &mut Tape<B>, layout: &FileLayout, formats: Forma
         let mut parts = Vec::new();
         for i in params {
             let mut part = tape.effective_weights(i);
-            if let Some(heads) = layout.interleave {
-                interleave(&tape.params[i].name, &mut part, info.shape[1..].iter().product(), heads);
+            if let Some(spec) = &layout.interleave {
+                interleave(&tape.params[i].name, &mut part, info.shape[1..].iter().product(), spec);
             }
             parts.push(part);
         }

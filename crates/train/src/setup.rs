@@ -102,8 +102,7 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
         Some(number) => metadata.insert("general.file_type", number),
         None => metadata.remove("general.file_type"),
     };
-    let rope_dim = spec.ropes.first().map_or(0, |rope| 2 * rope.frequencies.len());
-    let interleave = is_in_halves(&file, &spec).then_some([spec.head_dim, rope_dim]);
+    let interleave = is_in_halves(&file, &spec).then(|| spec.clone());
     let layout = FileLayout { metadata, tensors, interleave, fused: spec.arch.gguf_fused };
     let device = Cpu::new(cpu_options(config))?;
     let language = data::tokenizer_hash(&language);

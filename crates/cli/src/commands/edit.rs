@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use trine_model::GgufModel;
+use trine_model::{GgufModel, Language};
 use trine_tensor::gguf::{Edited, edit, raw_metadata};
 use trine_tensor::receipt::RECEIPT;
 use trine_tensor::{File, Metadata, Value};
@@ -69,13 +69,33 @@ fn parse(key: &str, text: &str, old: Option<&Value>) -> Result<Value, UsageError
     })
 }
 
-/// Checks that what was a model is one with these keys.
+/// Checks that what was a model is one with these keys, and that it has a tokenizer if it had one.
 fn check(path: &Path, metadata: &Metadata) -> Result<()> {
     let file = File::open(path)?;
+    if Language::of_metadata(file.metadata()).is_ok() {
+        Language::of_metadata(metadata).map_err(|error| error.at(path))?;
+    }
     if GgufModel::open(&file, None).is_ok() {
         GgufModel::open(&file.with_metadata(metadata.clone()), None)?;
     }
     Ok(())
+}
+
+/// Refuses a key that says which part of a model its file is.
+fn check_key(option: &str, key: &str) -> Result<(), UsageError> {
+    if !key.starts_with("split.") {
+        return Ok(());
+    }
+    let message = format!("{option} {key}: expected a key of the model, found one of the parts of its file");
+    Err(UsageError { message, hint: "`trine split` and `trine merge` write these" })
+}
+
+/// Refuses a template, which is given by `what`, that does not compile.
+fn check_template(what: &str, template: &str) -> Result<(), UsageError> {
+    match trine_text::Template::new(template, "", "") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(UsageError { message: format!("{what}: {error}"), hint: "expected a template in Jinja" }),
+    }
 }
 
 /// The name of the first part of a split model, if this is another.
@@ -124,22 +144,20 @@ impl Edit {
                 message: format!("--set: expected KEY=VALUE, found `{set}`"),
                 hint: EXAMPLE,
             })?;
-            if key.starts_with("split.") {
-                let message = format!("--set {key}: expected a key of the model, found one of the parts of its file");
-                return Err(UsageError { message, hint: "`trine split` and `trine merge` write these" }.into());
-            }
+            check_key("--set", key)?;
             let value = parse(key, text, old.get(key))?;
+            if key.strip_prefix(TEMPLATE).is_some_and(|name| name.is_empty() || name.starts_with('.')) {
+                check_template(&format!("--set {key}"), text)?;
+            }
             metadata.insert(key, value);
         }
         if let Some(path) = &self.chat_template {
             let template = crate::load::template(path).map_err(|message| UsageError { message, hint: EXAMPLE })?;
-            if let Err(error) = trine_text::Template::new(&template, "", "") {
-                let message = format!("--chat-template {}: {error}", path.display());
-                return Err(UsageError { message, hint: "expected a template in Jinja" }.into());
-            }
+            check_template(&format!("--chat-template {}", path.display()), &template)?;
             metadata.insert(TEMPLATE, template);
         }
         for key in &self.remove {
+            check_key("--remove", key)?;
             if metadata.remove(key).is_none() {
                 let message = format!("--remove: expected a key of the file, found `{key}`");
                 return Err(UsageError { message, hint: "trine info prints the keys" }.into());

@@ -22,7 +22,9 @@ impl OwnedVocab {
             Some(vocab) => vocab,
             None => hf::bpe::read(&tokenizer, &inner, tokenizer_json)?,
         };
-        same::check(&tokenizer, &vocab)?;
+        let added = inner.get_added_vocabulary().get_added_tokens_decoder().values();
+        let normalized: Vec<&str> = added.filter(|token| token.normalized).map(|token| &*token.content).collect();
+        same::check(&tokenizer, &normalized, &vocab)?;
         Ok(vocab)
     }
 

@@ -12,15 +12,16 @@ const TEXTS: [&str; 30] = [
     "...   ...", "a.b c", "1 000 000", "\u{fffd}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-/// Refuses a vocabulary that gives other tokens than `tokenizer`.
+/// Refuses a vocabulary that gives other tokens than `tokenizer`, which finds the added tokens of the names `normalized` in normalized texts.
 ///
 /// # Errors
 /// When it does, or is malformed.
-pub(super) fn check(tokenizer: &Tokenizer, vocab: &OwnedVocab) -> Result<()> {
+pub(super) fn check(tokenizer: &Tokenizer, normalized: &[&str], vocab: &OwnedVocab) -> Result<()> {
     let gguf = Tokenizer::new(vocab.clone().for_gguf()?.vocab())?;
     let some = |kind| {
-        let ids = (0..tokenizer.len() as u32).filter(move |&id| tokenizer.token_type(id) == Some(kind)).take(3);
-        ids.filter_map(|id| tokenizer.name(id)).filter(|name| !name.is_empty())
+        let ids = (0..tokenizer.len() as u32).filter(move |&id| tokenizer.token_type(id) == Some(kind));
+        let names = ids.filter_map(|id| tokenizer.name(id)).filter(|name| !name.is_empty()).enumerate();
+        names.filter(|(i, name)| *i < 3 || normalized.contains(name)).map(|(_, name)| name)
     };
     let around = |mark: &str| ["a{}b", "a {} b", "{} a ", " {}a", "{}  {}"].map(|text| text.replace("{}", mark));
     let texts = TEXTS.iter().map(|text| (*text).to_owned()).chain(some(TokenType::UserDefined).flat_map(around));

@@ -9,9 +9,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
 
 impl TokenizerJson {
     /// Makes a `tokenizer.json` and a `tokenizer_config.json` of a vocabulary: byte-level BPE, the BPE or Unigram of SentencePiece, or WordPiece.
@@ -44,9 +46,11 @@ impl TokenizerJson {
         if !is_bert {
             tokenizer["added_tokens"] = added(vocab);
         }
+        // What has a name there is found in texts before all else, as a part of a text is not.
+        let is_special = |id: &u32| ![Some(&NORMAL), Some(&BYTE)].contains(&vocab.token_types.get(*id as usize));
         let mut config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": is_bert,
-            "add_bos_token": before.is_some(), "add_eos_token": after.is_some(),
+            "add_bos_token": before.filter(is_special).is_some(), "add_eos_token": after.filter(is_special).is_some(),
         });
         if is_bert {
             config["model_input_names"] = json!(["input_ids", "token_type_ids", "attention_mask"]);
@@ -55,7 +59,7 @@ impl TokenizerJson {
         let named =
             [(first, bos), (last, eos), ("unk_token", vocab.unk), ("pad_token", vocab.pad), ("mask_token", vocab.mask)];
         for (key, id) in named {
-            if let Some(name) = id.and_then(|id| vocab.tokens.get(id as usize)) {
+            if let Some(name) = id.filter(is_special).and_then(|id| vocab.tokens.get(id as usize)) {
                 config[key] = (*name).into();
             }
         }
@@ -158,11 +162,21 @@ fn sentencepiece(vocab: &Vocab) -> (Value, bool, bool) {
         "type": "BPE", "dropout": null, "unk_token": unk, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "vocab": ids(vocab), "merges": merges,
     });
-    let spaces = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
     let prefix = vocab.add_space_prefix.unwrap_or(true);
-    let normalizers = if prefix { vec![prepend(), spaces] } else { vec![spaces] };
-    let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
-    (file(model, [normalizer, Value::Null, joined(prefix)]), true, false)
+    let (normalizer, pre_tokenizer) = match prefix && vocab.normalization.prefix_once {
+        true => (Value::Null, words("first", false)),
+        false => {
+            let spaces = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
+            let normalizers = if prefix { vec![prepend(), spaces] } else { vec![spaces] };
+            (json!({ "type": "Sequence", "normalizers": normalizers }), Value::Null)
+        }
+    };
+    (file(model, [normalizer, pre_tokenizer, joined(prefix)]), true, false)
+}
+
+/// Spaces as transformers writes those of SentencePiece; with `split`, no token is made across one.
+fn words(scheme: &str, split: bool) -> Value {
+    json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split })
 }
 
 fn prepend() -> Value {
@@ -204,13 +218,11 @@ fn unigram(vocab: &Vocab) -> Result<(Value, bool, bool)> {
     normalizers.extend(doubled.then(prepend));
     let crosses = |name: &&str| name.trim_start_matches(SPACE).contains(SPACE);
     let split = !vocab.tokens.iter().any(crosses);
-    let metaspace =
-        |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split });
     let has_bytes = types.contains(&TokenType::Byte);
     let score = |id: usize| vocab.scores.get(id).copied().unwrap_or(0.0);
     let scored: Vec<Value> = vocab.tokens.iter().enumerate().map(|(id, name)| json!([name, score(id)])).collect();
     let model = json!({ "type": "Unigram", "unk_id": unk, "vocab": scored, "byte_fallback": has_bytes });
-    let decoder = if has_bytes { joined(prefix) } else { metaspace(if prefix { "always" } else { "never" }) };
+    let decoder = if has_bytes { joined(prefix) } else { words(if prefix { "always" } else { "never" }, split) };
     let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
-    Ok((file(model, [normalizer, metaspace(scheme), decoder]), false, true))
+    Ok((file(model, [normalizer, words(scheme, split), decoder]), false, true))
 }
