@@ -23,11 +23,11 @@ pub fn constraint(fields: &mut Fields) -> Result<Option<(&'static str, Constrain
         found.extend(response_format(&format)?.map(|constraint| (name, constraint)));
     }
     if let Some(outputs) = fields.object("structured_outputs")? {
-        found.push(("structured_outputs", structured_outputs("structured_outputs", outputs)?));
+        found.push(("structured_outputs", structured_outputs(outputs)?));
     }
     for (name, key) in GUIDED {
         if let Some(value) = fields.take(name) {
-            found.push((name, structured_outputs(name, Map::from_iter([((*key).to_owned(), value)]))?));
+            found.push((name, structured_output(name, key, &value)?));
         }
     }
     if let Some(schema) = fields.take("json_schema") {
@@ -98,8 +98,6 @@ fn response_format(format: &Value) -> Result<Option<Constraint>, Problem> {
             json_schema("response_format: schema", &format["schema"]).map(Some)
         }
         "json_object" => Ok(Some(any_object())),
-        // Optional: any object, then.
-        "json_schema" if inner.is_object() && inner["schema"].is_null() => Ok(Some(any_object())),
         "json_schema" => json_schema("response_format: json_schema.schema", &inner["schema"]).map(Some),
         _ => Ok(None),
     }
@@ -119,33 +117,42 @@ fn json_schema(field: &str, schema: &Value) -> Result<Constraint, Problem> {
     Err(Problem { message, ..Problem::field(param, "") })
 }
 
-fn structured_outputs(name: &str, mut outputs: Map<String, Value>) -> Result<Constraint, Problem> {
+/// What `structured_outputs` may have.
+const OUTPUTS: &str = "one of json, regex, choice, grammar and json_object";
+
+fn structured_outputs(mut outputs: Map<String, Value>) -> Result<Constraint, Problem> {
+    let name = "structured_outputs";
     outputs.retain(|_, value| !value.is_null());
-    let mut outputs = outputs.into_iter();
-    let expected = "one of json, regex, choice, grammar and json_object";
-    let (Some((key, value)), None) = (outputs.next(), outputs.next()) else {
-        return Err(Problem::field(name, format_args!("expected {expected}")));
+    let mut outputs = outputs.iter();
+    match (outputs.next(), outputs.next()) {
+        (Some((key, value)), None) => structured_output(&format!("{name}: {key}"), key, value),
+        _ => Err(Problem::field(name, format_args!("expected {OUTPUTS}"))),
+    }
+}
+
+/// A constraint of a kind. The field may name a part of one after a colon.
+fn structured_output(field: &str, key: &str, value: &Value) -> Result<Constraint, Problem> {
+    let param = field.split(':').next().unwrap_or(field);
+    let wrong = |expected: &str, found: String| Problem {
+        message: format!("{field}: expected {expected}, found {found}"),
+        ..Problem::field(param, "")
     };
-    let text = || {
-        let wrong = || Problem::field(name, format_args!("{key}: expected a string, found {}", kind(&value)));
-        value.as_str().map(str::to_owned).ok_or_else(wrong)
-    };
-    match key.as_str() {
-        "json" => match &value {
+    let text = || value.as_str().map(str::to_owned).ok_or_else(|| wrong("a string", kind(value)));
+    match key {
+        "json" => match value {
             // vLLM takes the schema as a text, too.
             Value::String(text) => Ok(Constraint::JsonSchema(text.clone())),
-            schema => json_schema(&format!("{name}: json"), schema),
+            schema => json_schema(field, schema),
         },
         "regex" => Ok(Constraint::Regex(text()?)),
         "grammar" => Ok(Constraint::grammar(text()?)),
         "choice" => {
             let texts =
                 value.as_array().and_then(|all| all.iter().map(|text| Some(text.as_str()?.to_owned())).collect());
-            let wrong =
-                || Problem::field(name, format_args!("choice: expected a list of strings, found {}", shown(&value)));
-            Ok(Constraint::Choices(texts.filter(|all: &Vec<String>| !all.is_empty()).ok_or_else(wrong)?))
+            let texts = texts.filter(|all: &Vec<String>| !all.is_empty());
+            Ok(Constraint::Choices(texts.ok_or_else(|| wrong("a list of strings", shown(value)))?))
         }
-        "json_object" if value == json!(true) => Ok(any_object()),
-        other => Err(Problem::field(name, format_args!("expected {expected}, found {other}"))),
+        "json_object" if *value == json!(true) => Ok(any_object()),
+        other => Err(Problem::field(param, format_args!("expected {OUTPUTS}, found {other}"))),
     }
 }

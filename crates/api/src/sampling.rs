@@ -23,6 +23,7 @@ const MINUS_ONE: &[(&str, Option<usize>)] = &[
     ("max_tokens", None),
     ("seed", None),
     ("top_k", Some(0)),
+    ("top_n_sigma", Some(0)),
     ("thinking_budget", None),
     // The context.
     ("repeat_last_n", Some(usize::MAX)),
@@ -53,8 +54,13 @@ pub fn sampling(mut fields: Fields, served: &Served) -> Result<Sampling, Problem
     if let Some(seed) = fields.get("seed").and_then(Value::as_i64) {
         fields.put("seed", seed.cast_unsigned());
     }
+    let spares_lines = fields.boolean("penalize_nl")? == Some(false);
     let own_names = fields.own_names().to_owned();
     let mut sampling = checked(fields.rest(), &served.sampling).map_err(|problem| problem.named(&own_names))?;
+    let penalties = [sampling.repetition_penalty - 1.0, sampling.presence_penalty, sampling.frequency_penalty];
+    if spares_lines && penalties != [0.0; 3] {
+        return Err(Problem::field("penalize_nl", "expected true: line breaks are penalized as other tokens are"));
+    }
     // A model that does not think keeps within any budget.
     sampling.thinking_budget.take_if(|_| !thinks(&served.tokenizer));
     Ok(sampling)
@@ -73,8 +79,10 @@ fn checked(body: Map<String, Value>, defaults: &Sampling) -> Result<Sampling, Pr
         let Some(param) = params().find(|param| param.name == name) else { return Err(unknown(name)) };
         check_len(name, value)?;
         let wrong = |why: String| match value {
-            // A list or an object in its place says itself where it is wrong.
-            Value::Array(_) if param.max_len().is_some() => Problem::field(name, why),
+            // A list or an object in its place says itself where it is wrong, unless it is of another type.
+            Value::Array(_) if param.max_len().is_some() && !why.starts_with("invalid type") => {
+                Problem::field(name, why)
+            }
             Value::Object(_) if name == "logit_bias" => {
                 Problem::field(name, why.strip_prefix("logit_bias: ").unwrap_or(&why))
             }

@@ -5,7 +5,7 @@ mod common;
 use common::{fields, message, plain, served, with};
 use serde_json::{Value, json};
 use trine_api::openai::Shared;
-use trine_api::{Ask, Fields, Problem, Stop, Writer, anthropic, ollama, openai, responses};
+use trine_api::{Ask, Fields, Problem, Stop, Writer, anthropic, ollama, openai, responses, tokens};
 use trine_engine::{Choice, FinishReason};
 use trine_grammar::{Constraint, ToolChoice};
 
@@ -169,6 +169,32 @@ fn problems_name_the_field_that_the_body_has() {
         (
             ollama::chat,
             &chat,
+            json!({"options": {"num_predict": "x"}}),
+            "options.num_predict: expected a whole number of tokens, -1 for no limit, or -2 to fill the context, found",
+        ),
+        (
+            openai::chat,
+            &chat,
+            json!({"functions": [{"name": "f"}], "function_call": {"name": "f", "x": 1}}),
+            "function_call.x: there is no such field",
+        ),
+        (openai::chat, &chat, json!({"guided_choice": 5}), "guided_choice: expected a list of strings, found 5"),
+        (
+            openai::chat,
+            &chat,
+            json!({"stop_token_ids": ["x"]}),
+            "stop_token_ids: expected at most 1024 token ids from 0 to 4294967295, found [\"x\"]",
+        ),
+        (openai::chat, &chat, json!({"request_id": "a b"}), "request_id: expected 1 to 128 letters"),
+        (
+            responses::response,
+            &json!({"input": "Hi"}),
+            json!({"text": {"format": {"type": "json_schema"}}}),
+            "text.format.schema: expected a JSON Schema, found null",
+        ),
+        (
+            ollama::chat,
+            &chat,
             json!({"options": {"max_tokens": 5}}),
             "options.max_tokens: there is no such option: expected num_predict",
         ),
@@ -290,7 +316,8 @@ fn what_a_response_does_not_know_is_refused_wherever_it_is() {
 #[test]
 fn problems_within_the_input_of_a_response_name_its_items() {
     let served = served(CALLS);
-    let call = |arguments: Value| json!({"type": "function_call", "call_id": "1", "name": "x", "arguments": arguments});
+    let other = |id: &str, arguments: Value| json!({"type": "function_call", "call_id": id, "name": "x", "arguments": arguments});
+    let call = |arguments: Value| other("1", arguments);
     let thought = json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]});
     let user = |content: Value| json!({"role": "user", "content": content});
     let image = json!([{"type": "input_text", "text": "a"}, {"type": "input_image"}]);
@@ -300,7 +327,7 @@ fn problems_within_the_input_of_a_response_name_its_items() {
         (json!([user(json!("a")), {"role": "robot", "content": "b"}]), "input[1].role"),
         (json!([user(json!(5))]), "input[0].content"),
         (json!([user(json!("a")), user(image)]), "input[1].content[1]"),
-        (json!([user(json!("a")), thought, call(json!("{}")), call(json!(5))]), "input[3].arguments"),
+        (json!([user(json!("a")), thought, call(json!("{}")), other("2", json!(5))]), "input[3].arguments"),
         (json!([user(json!("a")), call(json!("{}")), output]), "input[2].output[1]"),
         (json!([user(json!("a")), thought, answer]), "input[2].content[1]"),
         (json!([user(json!("a")), thought, answer, answer]), "input[2].content[1]"),
@@ -337,7 +364,7 @@ fn numbers_below_zero_mean_what_they_mean_to_others() {
         assert_eq!(predicted(most).map(|(ask, _)| ask.sampling.max_tokens), Ok(meant));
     }
     let expected =
-        "options.num_predict: expected a number of tokens, -1 for no limit, or -2 to fill the context, found -9";
+        "options.num_predict: expected a whole number of tokens, -1 for no limit, or -2 to fill the context, found -9";
     assert_eq!(message(predicted(json!(-9))), expected);
 }
 
@@ -395,12 +422,10 @@ fn a_field_in_another_place_is_not_its_own_neighbour() {
         assert_eq!(message(read(json!({name: true}))), format!("{name}: there is no such field in this place"));
     }
     assert!(message(read(json!({"tempreature": 1}))).ends_with("a similar one is temperature"));
-    // A schema is optional.
     let format = |inner: Value| read(json!({"response_format": {"type": "json_schema", "json_schema": inner}}));
-    let (ask, _) = format(json!({"name": "any"})).unwrap_or_else(|problem| panic!("{problem:?}"));
-    assert!(matches!(ask.constraint, Some((_, Constraint::JsonSchema(schema))) if schema == r#"{"type":"object"}"#));
-    assert!(message(format(json!({"name": "any", "schema": 1}))).contains("expected a JSON Schema"));
-    assert!(message(format(Value::Null)).contains("expected a JSON Schema"));
+    for inner in [json!({"name": "any"}), json!({"name": "any", "schema": 1}), Value::Null] {
+        assert!(message(format(inner)).contains("expected a JSON Schema"));
+    }
 }
 
 /// A body of each protocol that takes functions, and how it is read.
@@ -664,6 +689,16 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
             "output_config.x: there is no such field; expected effort, format",
         ),
         (ollama, tool(json!({"name": "x", "x": 1})), "tools[0].function.x: there is no such field"),
+        (
+            ollama,
+            one(json!({"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": "{}"}}]})),
+            "messages[0].tool_calls[0].function.arguments: expected an object, found a string",
+        ),
+        (
+            anthropic,
+            user(json!({"type": "bogus"})),
+            "messages[0].content[0]: expected a block of type text, thinking, redacted_thinking, tool_use,",
+        ),
     ];
     for ((read, body), more, expected) in cases {
         let problem = read(fields(&with(body, more)), &served, "1").err();
@@ -672,6 +707,124 @@ fn what_is_nested_is_known_or_refused_by_its_place() {
         let place = text.split(": ").next().filter(|place| !place.is_empty());
         assert_eq!(problem.as_ref().and_then(|problem| problem.param.as_deref()), place, "{more}");
     }
+}
+
+#[test]
+fn a_function_whose_arguments_are_no_object_is_refused() {
+    let served = served(CALLS);
+    let [chat, response, anthropic, ollama] = with_calls();
+    let other = [
+        json!(false),
+        json!({"type": "integer"}),
+        json!({"type": ["string", "null"]}),
+        json!({"enum": [1, "a"]}),
+        json!({"anyOf": [{"type": "array"}, {"const": 5}]}),
+        json!({"allOf": [{"type": "object"}, {"type": "string"}]}),
+        json!({"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#/$defs/y"}, "y": {"type": "string"}}}),
+    ];
+    let objects = [
+        json!({}),
+        json!({"type": "object"}),
+        json!({"type": ["object", "null"]}),
+        json!({"anyOf": [{"type": "array"}, {"type": "object"}]}),
+        json!({"$ref": "#/$defs/x", "$defs": {"x": {"type": "object"}}}),
+        json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+    ];
+    let function = |schema: &Value| json!({"name": "x", "parameters": schema});
+    let tool = |schema: &Value| json!({"tools": [{"type": "function", "function": function(schema)}]});
+    let flat = |schema: &Value| json!({"tools": [with(&json!({"type": "function"}), &function(schema))]});
+    let own = |schema: &Value| json!({"tools": [{"name": "x", "input_schema": schema}]});
+    let former = |schema: &Value| json!({"functions": [function(schema)]});
+    type Tools<'a> = &'a dyn Fn(&Value) -> Value;
+    let cases: [(&(Read, Value), Tools, &str); 5] = [
+        (&chat, &tool, "tools[0].function.parameters"),
+        (&chat, &former, "functions[0].parameters"),
+        (&response, &flat, "tools[0].parameters"),
+        (&anthropic, &own, "tools[0].input_schema"),
+        (&ollama, &tool, "tools[0].function.parameters"),
+    ];
+    for ((read, body), tools, place) in cases {
+        let read = |schema: &Value| read(fields(&with(body, &tools(schema))), &served, "1");
+        for schema in &objects {
+            assert_eq!(message(read(schema)), "", "{place}: {schema}");
+        }
+        for schema in &other {
+            let problem = read(schema).err().unwrap();
+            assert_eq!(problem.param.as_deref(), Some(place), "{schema}");
+            assert!(problem.message.contains(": expected "), "{}", problem.message);
+        }
+    }
+}
+
+#[test]
+fn a_result_is_that_of_a_call() {
+    let served = served(CALLS);
+    let [chat, response, anthropic, ollama] = with_calls();
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "x", "arguments": "{}"}});
+    let calls =
+        |ids: &[&str]| json!({"role": "assistant", "tool_calls": ids.iter().map(|id| call(id)).collect::<Vec<_>>()});
+    let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "1"});
+    let list = |messages: &[Value]| json!({"messages": messages});
+    let item = |id: &str| json!({"type": "function_call", "call_id": id, "name": "x", "arguments": "{}"});
+    let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "1"});
+    let block = |id: &str| json!({"type": "tool_use", "id": id, "name": "x", "input": {}});
+    let of_block = |id: &str| json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": id}]});
+    let blocks =
+        |ids: &[&str]| json!({"role": "assistant", "content": ids.iter().map(|id| block(id)).collect::<Vec<_>>()});
+    let cases: &[(&(Read, Value), Value, &str)] = &[
+        (&chat, list(&[calls(&["a", "b"]), result("b"), result("a")]), ""),
+        // The calls of a history that was cut are not there; others count the calls of each message from 0.
+        (&chat, list(&[result("a"), calls(&["b"]), result("b"), calls(&["b"]), result("b")]), ""),
+        (&chat, list(&[calls(&["a"]), result("b")]), "messages[1].tool_call_id: no call before it has the id \"b\""),
+        (&chat, list(&[calls(&["a", "a"])]), "messages[0].tool_calls[1].id: another call of the message has the id"),
+        (&response, json!({"input": [item("a"), item("b"), output("b"), output("a"), item("a")]}), ""),
+        (&response, json!({"input": [item("a"), output("b")]}), "input[1].call_id: no call before it has the id"),
+        (&response, json!({"input": [output("b")]}), "input[0].call_id: no call before it has the id"),
+        (&response, json!({"input": [item("a"), item("a")]}), "input[1].call_id: another call of the message has"),
+        (&anthropic, list(&[blocks(&["a", "b"]), of_block("b"), of_block("a")]), ""),
+        (&anthropic, list(&[of_block("b")]), "messages[0].content[0].tool_use_id: no call before it has the id \"b\""),
+        (&anthropic, list(&[blocks(&["a", "a"])]), "messages[0].content[1].id: another call of the message has the id"),
+        (&ollama, list(&[json!({"role": "tool", "content": "1"}), json!({"role": "tool", "content": "2"})]), ""),
+    ];
+    for ((read, body), more, expected) in cases {
+        let problem = read(fields(&with(body, more)), &served, "1").err();
+        let text = problem.as_ref().map_or("", |problem| &problem.message);
+        assert!(text.starts_with(expected) && expected.is_empty() == text.is_empty(), "{more}: {text:?}");
+        let place = text.split(": ").next().filter(|place| !place.is_empty());
+        assert_eq!(problem.as_ref().and_then(|problem| problem.param.as_deref()), place, "{more}");
+    }
+}
+
+#[test]
+fn an_answer_has_the_id_that_its_request_says() {
+    let served = plain();
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let bodies: [(Read, Value, &str); 3] = [
+        (openai::chat, json!({"messages": messages}), "chatcmpl-mine"),
+        (openai::completion, json!({"prompt": "Hi"}), "cmpl-mine"),
+        (responses::response, json!({"input": "Hi"}), "resp_mine"),
+    ];
+    for (read, body, expected) in bodies {
+        let (_, mut writer) = read(fields(&with(&body, &json!({"request_id": "mine"}))), &served, "1").unwrap();
+        assert_eq!(writer.whole(vec![Choice::new(0)])["id"], expected);
+    }
+}
+
+#[test]
+fn tokens_of_texts_and_chats_are_told() {
+    let served = plain();
+    let tokenized = |body: Value| tokens::tokenize(fields(&body), &served).map(|answer| json!(answer));
+    let chat = json!({"messages": [{"role": "user", "content": "Once upon"}], "return_token_strs": true});
+    let answer = tokenized(chat).unwrap();
+    let (ids, names) = (answer["tokens"].as_array().unwrap(), answer["token_strs"].as_array().unwrap());
+    assert!(ids.len() == names.len() && names.contains(&json!("Ġupon")), "{answer}");
+    assert_eq!(message(tokenized(json!({"prompt": 5}))), "prompt: expected a string, found 5");
+    let flag = json!({"prompt": "a", "add_special_tokens": "y"});
+    assert_eq!(message(tokenized(flag)), "add_special_tokens: expected true or false, found a string");
+    let detokenized = |body: Value| tokens::detokenize(fields(&body), &served);
+    assert_eq!(message(detokenized(json!({}))), "tokens: expected a list of token ids");
+    let beyond = message(detokenized(json!({"tokens": [5, 1_000_000]})));
+    assert!(beyond.starts_with("tokens[1]: token 1000000 is not one of the model's "), "{beyond}");
 }
 
 #[test]
@@ -791,9 +944,11 @@ fn fields_of_other_servers_pass_where_they_ask_for_nothing() {
     let served = plain();
     let none = json!({
         "return_tokens_as_token_ids": false, "return_tokens": false, "detokenize": true, "n_indent": 0, "n_discard": 0,
-        "t_max_predict_ms": 0, "response_fields": [], "backend_sampling": false, "speculative.n_max": 0,
+        "t_max_predict_ms": 0, "response_fields": [], "backend_sampling": false, "speculative.n_max": 0, "tfs_z": 1,
+        "post_sampling_probs": false, "include_stop_str_in_output": false, "mm_processor_kwargs": {}, "vllm_xargs": {},
+        "kv_transfer_params": {},
     });
-    let of_chats = json!({"add_special_tokens": false, "parse_tool_calls": true});
+    let of_chats = json!({"add_special_tokens": false, "parse_tool_calls": true, "documents": []});
     let of_texts = json!({"add_special_tokens": true});
     let messages = json!([{"role": "user", "content": "Hi"}]);
     let bodies: &[(Read, Value, &Value)] = &[
@@ -801,6 +956,11 @@ fn fields_of_other_servers_pass_where_they_ask_for_nothing() {
         (openai::completion, json!({"prompt": "Hi"}), &of_texts),
     ];
     for (read, body, own) in bodies {
+        let more = |more: Value| read(fields(&with(body, &more)), &served, "1");
+        let passes = json!({"n_keep": 0, "top_n_sigma": -1, "penalize_nl": false});
+        assert_eq!(more(passes).map(|(ask, _)| ask.sampling.top_n_sigma), Ok(0.0));
+        let penalized = more(json!({"penalize_nl": false, "repeat_penalty": 1.5}));
+        assert!(message(penalized).starts_with("penalize_nl: expected true: line breaks are penalized"));
         let neutral = with(&none, own);
         assert_eq!(message(read(fields(&with(body, &neutral)), &served, "1")), "", "{body}");
         for (name, value) in neutral.as_object().unwrap() {
@@ -950,7 +1110,7 @@ fn what_says_who_asks_has_its_types() {
         (chat, json!({"stream": true, "stream_options": {"zz": 1}}), "stream_options.zz: there is no such field"),
         (chat, json!({"logit_bias": {"x": 1}}), "logit_bias: `x` is no token id"),
         (chat, json!({"structured_outputs": {"choice": []}}), "structured_outputs: choice: expected a list of strings"),
-        (chat, json!({"guided_json": 5}), "guided_json: json: expected a JSON Schema, found 5"),
+        (chat, json!({"guided_json": 5}), "guided_json: expected a JSON Schema, found 5"),
         (chat, json!({"guided_choice": ["a", "b"]}), ""),
         (chat, json!({"reasoning": {"effort": "low"}, "enable_thinking": false, "usage": {"include": true}}), ""),
         (chat, json!({"reasoning": {"efort": "low"}}), "reasoning.efort: there is no such field"),
@@ -1065,7 +1225,7 @@ fn of_allowed_tools_alone_is_called() {
 #[test]
 fn a_response_repeats_what_it_was_asked() {
     let served = served(CALLS);
-    let schema = json!({"type": "json_schema", "name": "x"});
+    let schema = json!({"type": "json_schema", "name": "x", "schema": {"type": "object"}});
     let body = json!({
         "input": "Hi", "user": "ann", "safety_identifier": "a", "prompt_cache_key": "b", "service_tier": "flex",
         "metadata": {"c": "d"}, "tools": [{"type": "function", "name": "now"}], "text": {"format": schema, "verbosity": "low"},
@@ -1089,9 +1249,8 @@ fn a_response_repeats_what_it_was_asked() {
         assert_eq!(response[name], body[name], "{response}");
     }
     let tool = json!({"type": "function", "name": "now", "description": null, "parameters": null, "strict": false});
-    let format = with(&schema, &json!({"schema": {"type": "object"}}));
     assert_eq!((&response["service_tier"], &response["tools"]), (&"default".into(), &json!([tool])));
-    assert_eq!(response["text"], json!({"format": format, "verbosity": "low"}));
+    assert_eq!(response["text"], json!({"format": schema, "verbosity": "low"}));
     let bare = whole(&json!({"input": "Hi"}));
     assert!(bare.get("user").is_none() && bare["metadata"] == json!({}), "{bare}");
     assert_eq!(bare["truncation"], "disabled", "{bare}");

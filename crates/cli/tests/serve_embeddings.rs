@@ -139,7 +139,11 @@ fn what_is_about_a_model_that_generates_is_refused_without_one() {
         assert!(ran.code == 2 && ran.err.contains(&expected), "{}", ran.err);
     }
     let server = Server::start(&[ENCODER]);
-    let refused = server.post("/admin/trim", &json!({}));
-    assert_eq!(refused.status, 400, "{}", refused.text);
-    assert!(refused.text.contains("the model makes embeddings, and answers nothing"), "{}", refused.text);
+    for (path, body) in [("/admin/trim", json!({})), ("/tokenize", json!({"content": "a"}))] {
+        let refused = server.post(path, &body);
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text);
+        let expected =
+            "a model for embeddings alone: start it with one that answers, and name this one by --embedding-model";
+        assert!(refused.text.contains(expected), "{path}: {}", refused.text);
+    }
 }

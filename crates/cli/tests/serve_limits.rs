@@ -470,7 +470,7 @@ fn connections_that_ask_nothing_give_up_their_places() {
     let begun = Instant::now();
     let mut idle = Vec::new();
     for sent in
-        ["", "GET /health HTTP/1.1\r\n", "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"].iter().cycle().take(30)
+        ["", "GET /health HTTP/1.1\r\n", "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"].iter().cycle().take(15)
     {
         let mut stream = server.connect();
         stream.write_all(sent.as_bytes()).unwrap();
@@ -506,25 +506,90 @@ fn a_body_that_does_not_come_gives_up_its_place() {
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let mut answer = String::new();
     waiting[0].read_to_string(&mut answer).unwrap();
-    let expected = "nothing of the body came for 1 s, and all connections are taken";
+    let expected = "less than 1024 bytes of the body came in 1 s, and all connections are taken";
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains(expected), "{answer}");
-    // Whose body comes slowly keeps its place.
+}
+
+#[test]
+fn a_body_that_drips_gives_up_its_place_and_one_that_comes_slowly_does_not() {
     let server = Server::start(&["--max-connections", "1"]);
-    let body = json!({"content": "Once upon a time"}).to_string();
-    let mut slow = server.connect();
-    slow.write_all(head("/tokenize", &format!("content-length: {}\r\n", body.len())).as_bytes()).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let mut health = server.connect();
-    health.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-    for byte in body.as_bytes() {
-        slow.write_all(&[*byte]).unwrap();
-        std::thread::sleep(Duration::from_millis(80));
-    }
-    for mut stream in [slow, health] {
+    let body = json!({"content": "word ".repeat(6000)}).to_string();
+    let answer_to = |mut stream: TcpStream| {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    };
+    for (part, status) in [(1, "408"), (2 << 10, "200")] {
+        let begun = Instant::now();
+        let mut slow = server.connect();
+        slow.write_all(head("/tokenize", &format!("content-length: {}\r\n", body.len())).as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let mut health = server.connect();
+        health.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let sending = slow.try_clone().unwrap();
+        // It goes on sending when the answer is there.
+        let body = body.clone();
+        std::thread::spawn(move || {
+            for bytes in body.as_bytes().chunks(part) {
+                if (&sending).write_all(bytes).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(150));
+            }
+        });
+        let answer = answer_to(slow);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{part}: {answer}");
+        let answer = answer_to(health);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{part}: {answer}");
+        // It would be waited for for a minute.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     }
+}
+
+#[test]
+fn nobody_who_asks_loses_the_connection_where_all_are_taken() {
+    let server = Server::start(&["--max-connections", "6"]);
+    let body = json!({"prompt": "Once", "max_tokens": 3}).to_string();
+    let request = format!("{}{body}", head(TEXT, &format!("content-length: {}\r\n", body.len())));
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let mut stream = server.connect();
+                    stream.write_all(request.as_bytes()).unwrap();
+                    let mut answer = String::new();
+                    stream.read_to_string(&mut answer).unwrap();
+                    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                }
+            });
+        }
+    });
+    // Those who ask again and again are told that it was their last, if others wait.
+    let ends = Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                let mut answers = 0;
+                while Instant::now() < ends || answers == 0 {
+                    let mut stream = std::io::BufReader::new(server.connect());
+                    loop {
+                        stream.get_mut().write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+                        let lines: Vec<String> = std::io::BufRead::lines(&mut stream)
+                            .map_while(|line| line.ok().filter(|line| !line.is_empty()))
+                            .collect();
+                        assert_eq!(lines[0], "HTTP/1.1 200 OK");
+                        answers += 1;
+                        let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                        stream.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
+                        if lines.contains(&"connection: close".to_owned()) || Instant::now() >= ends {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(ends.elapsed() < Duration::from_secs(20), "{:?}", ends.elapsed());
 }
 
 #[test]

@@ -103,7 +103,10 @@ impl App {
 
     /// The model that answers.
     pub fn generator(&self) -> Result<&Generator, Problem> {
-        let missing = || Problem::new(ProblemKind::Invalid, "the model makes embeddings, and answers nothing");
+        let missing = || {
+            let why = "the server has a model for embeddings alone: start it with one that answers, and name this one by --embedding-model";
+            Problem::new(ProblemKind::Invalid, why)
+        };
         self.generator.as_ref().ok_or_else(missing)
     }
 

@@ -1,6 +1,6 @@
 //! Bodies of requests as they arrive.
 
-use crate::places::Busy;
+use crate::places::{Busy, PAUSE};
 use axum::BoxError;
 use axum::body::HttpBody;
 use axum::http::{Request, header};
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How long a client may send nothing of a body before its connection makes room for another.
-const PAUSE: Duration = Duration::from_secs(1);
+/// What has to come of a body within a [`PAUSE`], or its connection makes room for another.
+const PACE: usize = 1 << 10;
 
 /// What is still read of a body that nobody wants: a client that sends all of it before it reads the answer would else find its connection
 /// broken.
@@ -24,8 +24,10 @@ pub struct Arriving {
     /// None once it is dropped.
     body: Option<Incoming>,
     busy: Arc<Busy>,
-    /// What tells that the connection has to make room, while the client sends nothing.
+    /// What tells that the connection has to make room, while the client is slow.
     leave: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What has come meanwhile.
+    came: usize,
     /// Whether the client sends nothing before it is told to.
     is_held_back: bool,
 }
@@ -34,7 +36,7 @@ impl Arriving {
     /// The body of a request.
     pub fn of(request: Request<Incoming>, busy: Arc<Busy>) -> Request<Arriving> {
         let is_held_back = request.headers().contains_key(header::EXPECT);
-        request.map(|body| Arriving { body: Some(body), busy, leave: None, is_held_back })
+        request.map(|body| Arriving { body: Some(body), busy, leave: None, came: 0, is_held_back })
     }
 }
 
@@ -43,21 +45,26 @@ impl HttpBody for Arriving {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Arriving { body: Some(body), busy, leave, .. } = &mut *self else { return Poll::Ready(None) };
+        let Arriving { body: Some(body), busy, leave, came, .. } = &mut *self else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(context) {
             Poll::Ready(frame) => {
-                if leave.take().is_some() {
+                let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
+                *came += bytes.unwrap_or(PACE);
+                if *came >= PACE && leave.take().is_some() {
                     busy.go_on();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
             }
             Poll::Pending => {
                 let leave = leave.get_or_insert_with(|| {
-                    busy.wait(PAUSE);
-                    // One that was told to leave just before this request came still takes it as its last.
-                    Box::pin(busy.place().told_anew())
+                    *came = 0;
+                    Box::pin(busy.wait())
                 });
-                leave.as_mut().poll(context).map(|()| Some(Err(MadeRoom.into())))
+                let told = leave.as_mut().poll(context);
+                told.map(|()| {
+                    self.body = None;
+                    Some(Err(MadeRoom.into()))
+                })
             }
         }
     }
@@ -99,13 +106,13 @@ async fn forget(body: Incoming) {
     }
 }
 
-/// A client sent nothing of a body for a while, and others waited for its connection.
+/// A client sent too little of a body, and others waited for its connection.
 #[derive(Debug)]
 pub struct MadeRoom;
 
 impl fmt::Display for MadeRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nothing of the body came for {} s, and all connections are taken", PAUSE.as_secs())
+        write!(f, "less than {PACE} bytes of the body came in {} s, and all connections are taken", PAUSE.as_secs())
     }
 }
 

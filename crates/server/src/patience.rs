@@ -1,24 +1,27 @@
-//! Connections whose clients have to take what they are sent.
+//! Connections whose clients have to take what they are sent, and to send what they want.
 
+use crate::places::Place;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A connection that fails when its client takes nothing for a while, although there is something to take.
+/// A connection that fails when its client takes nothing for a while, although there is something to take. Its place knows when something comes.
 pub struct Patient<S> {
     stream: S,
     patience: Duration,
+    place: Weak<Place>,
     /// What ends the patience, while the client takes nothing.
     end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub fn new(stream: S, patience: Duration) -> Patient<S> {
-        Patient { stream, patience, end: None }
+    pub fn new(stream: S, patience: Duration, place: Weak<Place>) -> Patient<S> {
+        Patient { stream, patience, place, end: None }
     }
 
     /// What a write gave, or an error if writes have given nothing for too long.
@@ -35,7 +38,14 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before
+            && let Some(place) = self.place.upgrade()
+        {
+            place.came();
+        }
+        read
     }
 }
 

@@ -1,5 +1,5 @@
 use super::answer::MessageWriter;
-use crate::chat;
+use crate::chat::{self, Calls};
 use crate::fields::{kind, shown};
 use crate::form::{self, CACHE_CONTROL, Form};
 use crate::openai::Shared;
@@ -172,13 +172,13 @@ fn translate(fields: &mut Fields) -> Result<Fields, Problem> {
     fields.pass(OF_THE_CALLER)?;
     let mut chat = std::mem::take(fields);
     chat::refuse_foreign(&chat, &["messages", "max_tokens", "tools", "tool_choice"])?;
-    let mut messages = Vec::new();
+    let (mut messages, mut calls) = (Vec::new(), Calls::default());
     if let Some(system) = chat.take("system") {
         messages.push(json!({"role": "system", "content": text(system, "system")?}));
     }
     let list = chat.list("messages")?.ok_or_else(|| Problem::field("messages", "expected a list of messages"))?;
     for (i, message) in list.into_iter().enumerate() {
-        self::message(message, &format!("messages[{i}]"), &mut messages)?;
+        self::message(message, &format!("messages[{i}]"), &mut messages, &mut calls)?;
     }
     chat.put("messages", messages);
     if let Some(stops) = chat.get("stop_sequences") {
@@ -262,9 +262,7 @@ fn tool(tool: Value, place: &str) -> Result<Value, Problem> {
     if !tool["name"].is_string() {
         return Err(Problem::field(place, "expected a tool with its name"));
     }
-    if !tool["input_schema"].is_object() {
-        return Err(Problem::field(&format!("{place}.input_schema"), "expected a JSON Schema"));
-    }
+    chat::check_parameters(&tool["input_schema"], &format!("{place}.input_schema"))?;
     let mut function = json!({"name": tool["name"], "parameters": tool["input_schema"]});
     for field in ["description", "strict"] {
         if let Some(value) = tool.get(field) {
@@ -299,8 +297,10 @@ fn block(block: &Value, place: &str) -> Result<String, Problem> {
             Form::ListOf(&Form::Map).check(&block["content"], &place)?;
             titled(block, text(block["content"].clone(), &place)?)
         }
-        (Some(kind), None) if kind != "text" => Err(Problem::field(place, format_args!("{kind}: {}", chat::NO_TEXT))),
-        _ => Err(Problem::field(place, format_args!("expected text, found {}", shown(block)))),
+        (Some("text"), _) | (None, _) => {
+            Err(Problem::field(place, format_args!("expected text, found {}", shown(block))))
+        }
+        (Some(kind), _) => Err(no_block(kind, place)),
     }
 }
 
@@ -312,7 +312,9 @@ fn document(source: &Value, place: &str) -> Result<String, Problem> {
             SOURCE.check(source, place)?;
             text(source["content"].clone(), &format!("{place}.content"))
         }
-        (Some(kind), _) if kind != "text" => Err(Problem::field(place, format_args!("{kind}: {}", chat::NO_TEXT))),
+        (Some(kind @ ("base64" | "url" | "file")), _) => {
+            Err(Problem::field(place, format_args!("{kind}: {}", chat::NO_TEXT)))
+        }
         _ => Err(Problem::field(place, format_args!("expected a source with its text, found {}", shown(source)))),
     }
 }
@@ -323,8 +325,19 @@ fn titled(block: &Value, text: String) -> Result<String, Problem> {
     Ok(before.chain([&*text]).collect::<Vec<_>>().join("\n"))
 }
 
+/// The problem of a block that says nothing in this place.
+fn no_block(kind: &str, place: &str) -> Problem {
+    match kind {
+        "image" | "container_upload" => Problem::field(place, format_args!("{kind}: {}", chat::NO_TEXT)),
+        kind => {
+            let known = BLOCKS.iter().map(|(known, ..)| *known).collect::<Vec<_>>().join(", ");
+            Problem::field(place, format_args!("expected a block of type {known}, found {kind:?}"))
+        }
+    }
+}
+
 /// Adds a message: results of tools are messages of their own in OpenAI's words.
-fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(), Problem> {
+fn message(message: Value, place: &str, messages: &mut Vec<Value>, called: &mut Calls) -> Result<(), Problem> {
     MESSAGE.check(&message, place)?;
     let role = message["role"].as_str().unwrap_or_default();
     if !["user", "assistant", "system"].contains(&role) {
@@ -342,6 +355,7 @@ fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(),
         }
     };
     let (mut texts, mut thoughts, mut calls) = (Vec::new(), String::new(), Vec::new());
+    called.begin_message();
     for (i, block) in blocks.iter().enumerate() {
         let place = format!("{place}[{i}]");
         check_block(block, &place)?;
@@ -350,18 +364,20 @@ fn message(message: Value, place: &str, messages: &mut Vec<Value>) -> Result<(),
             Some("thinking") => thoughts.push_str(block["thinking"].as_str().unwrap_or_default()),
             Some("redacted_thinking") => {}
             Some("tool_use") => {
+                called.add(&block["id"], &format!("{place}.id"))?;
                 let arguments = block["input"].to_string();
                 let function = json!({"name": block["name"], "arguments": arguments});
                 calls.push(json!({"id": block["id"], "type": "function", "function": function}));
             }
             Some("tool_result") => {
+                called.check_result(&block["tool_use_id"], &format!("{place}.tool_use_id"))?;
                 let content = match &block["content"] {
                     Value::Null => String::new(),
                     content => text(content.clone(), &format!("{place}.content"))?,
                 };
                 messages.push(json!({"role": "tool", "tool_call_id": block["tool_use_id"], "content": content}));
             }
-            Some(kind) => return Err(Problem::field(&place, format_args!("{kind}: {}", chat::NO_TEXT))),
+            Some(kind) => return Err(no_block(kind, &place)),
             None => {
                 return Err(Problem::field(
                     &place,

@@ -1,5 +1,6 @@
 //! The messages of chats, as templates take them.
 
+use super::Calls;
 use crate::fields::{kind, shown};
 use crate::form::{self, CACHE_CONTROL, Form};
 use crate::{Fields, Problem, Served};
@@ -60,6 +61,24 @@ const PARTS_WITHOUT_TEXT: &[&str] =
     &["image_url", "input_audio", "audio", "file", "video_url", "input_image", "input_file"];
 
 const TEXT_OF_OBJECT: &str = "expected the text of a JSON object";
+
+/// Checks the ids of calls and results, as the body has them. The calls of a history that was cut at its beginning may be missing.
+///
+/// # Errors
+/// With the place of an id that is there twice, or that no call has.
+pub fn check_ids(messages: &[Value]) -> Result<(), Problem> {
+    let mut called = Calls::default();
+    for (i, message) in messages.iter().enumerate() {
+        called.begin_message();
+        for (j, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
+            called.add(&call["id"], &format!("messages[{i}].tool_calls[{j}].id"))?;
+        }
+        if message["role"] == "tool" && !called.is_empty() {
+            called.check_result(&message["tool_call_id"], &format!("messages[{i}].tool_call_id"))?;
+        }
+    }
+    Ok(())
+}
 
 /// Reads the messages of a body.
 ///

@@ -77,11 +77,11 @@ pub fn read(mut fields: Fields, served: &Served) -> Result<Chat, Problem> {
 ///
 /// # Errors
 /// With the field that is wrong or not known.
-pub fn apply_template(mut fields: Fields, served: &Served) -> Result<String, Problem> {
+pub fn apply_template(mut fields: Fields, served: &Served) -> Result<Rendered, Problem> {
     let tools = tools::tools(&mut fields)?;
     let Prompted { chat, .. } = prompt(&mut fields, served, &tools)?;
     fields.finish()?;
-    Ok(chat.into_text())
+    Ok(chat)
 }
 
 /// OpenAI's fields, which other protocols are translated to.

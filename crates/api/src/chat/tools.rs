@@ -76,11 +76,8 @@ pub fn tools(fields: &mut Fields) -> Result<Tools, Problem> {
             return Err(Problem::field(&place, format_args!("an earlier tool is called {name:?}, too")));
         }
         let parameters = function["parameters"].clone();
-        if !parameters.is_object() && !parameters.is_null() {
-            return Err(Problem::field(
-                &place,
-                format_args!("parameters: expected a JSON Schema, found {}", shown(&parameters)),
-            ));
+        if !parameters.is_null() {
+            check_parameters(&parameters, &format!("{place}.function.parameters"))?;
         }
         tools.push(Tool { name: name.to_owned(), parameters, strict: function["strict"] == true });
     }
@@ -103,6 +100,40 @@ pub fn check_type(tool: &Value, place: &str) -> Result<(), Problem> {
         _ => "there are no built-in tools",
     };
     Err(Problem::field(place, format_args!("expected type \"function\", found {}: {why}", shown(&tool["type"]))))
+}
+
+/// Refuses a schema that is no object's, as far as can be seen: arguments are an object.
+///
+/// # Errors
+/// With the place.
+pub fn check_parameters(schema: &Value, place: &str) -> Result<(), Problem> {
+    match schema.is_object() && takes_objects(schema, schema, &mut 1000) {
+        true => Ok(()),
+        false => {
+            let expected = "expected a JSON Schema of an object";
+            Err(Problem::field(place, format_args!("{expected}, found {}", shown(schema))))
+        }
+    }
+}
+
+/// Whether a schema within `root` takes objects. It is believed to where it has more parts than `budget`.
+fn takes_objects(schema: &Value, root: &Value, budget: &mut usize) -> bool {
+    let Some(left) = budget.checked_sub(1) else { return true };
+    *budget = left;
+    let Some(fields) = schema.as_object() else { return *schema != Value::Bool(false) };
+    fields.iter().all(|(name, value)| match (name.as_str(), value) {
+        ("type", Value::String(kind)) => kind == "object",
+        ("type", Value::Array(kinds)) => kinds.contains(&"object".into()),
+        ("const", value) => value.is_object(),
+        ("enum", Value::Array(values)) => values.iter().any(Value::is_object),
+        ("anyOf" | "oneOf", Value::Array(any)) => any.iter().any(|schema| takes_objects(schema, root, budget)),
+        ("allOf", Value::Array(all)) => all.iter().all(|schema| takes_objects(schema, root, budget)),
+        ("$ref", Value::String(path)) => {
+            let target = path.strip_prefix('#').and_then(|path| root.pointer(path));
+            target.is_none_or(|schema| takes_objects(schema, root, budget))
+        }
+        _ => true,
+    })
 }
 
 /// Which of the tools are to be called. Those that may not be are taken away.

@@ -80,9 +80,9 @@ pub fn common(fields: &mut Fields, own: &[&str], places: &mut Places) -> Result<
     }
     // Without end, and to the end of the context, are the same here; 0 is none in Ollama.
     fields.take_if("num_predict", |most| [json!(0), json!(-1), json!(-2)].contains(most));
-    if let Some(most) = fields.get("num_predict").filter(|most| most.as_i64().is_some_and(|most| most < 0)) {
-        let expected = "expected a number of tokens, -1 for no limit, or -2 to fill the context";
-        return Err(Problem::field("num_predict", format_args!("{expected}, found {most}")));
+    if let Some(most) = fields.get("num_predict").filter(|most| most.as_u64().is_none()) {
+        let expected = "expected a whole number of tokens, -1 for no limit, or -2 to fill the context";
+        return Err(Problem::field("num_predict", format_args!("{expected}, found {}", shown(most))));
     }
     match fields.take("format") {
         None => {}

@@ -1,6 +1,7 @@
 use super::answer::OllamaWriter;
 use super::options::{Places, common};
 use crate::chat::{self, CallIds, Turn};
+use crate::fields::kind;
 use crate::openai::Shared;
 use crate::{Ask, Fields, Problem, Writer, sampling};
 use serde_json::{Map, Value, json};
@@ -91,6 +92,14 @@ fn message_of(mut message: Value, place: &str, ids: &mut Ids, places: &mut Place
     let none = [Value::Null, json!([])];
     if fields.remove("images").is_some_and(|images| !none.contains(&images)) {
         return Err(Problem::field(&format!("{place}.images"), chat::NO_TEXT));
+    }
+    let calls = fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    for (j, call) in calls.enumerate() {
+        let arguments = &call["function"]["arguments"];
+        if !arguments.is_object() && !arguments.is_null() {
+            let place = format!("{place}.tool_calls[{j}].function.arguments");
+            return Err(Problem::field(&place, format_args!("expected an object, found {}", kind(arguments))));
+        }
     }
     for (own, name) in [("thinking", "reasoning_content"), ("tool_name", "name")] {
         if let Some(value) = fields.remove(own) {

@@ -8,6 +8,7 @@ use crate::form::{self, Form};
 use crate::{Ask, Event, Fields, Problem, Writer};
 use serde_json::{Map, Value, json};
 use trine_engine::{Choice, Token, Update};
+use trine_text::Rendered;
 
 /// Fields that are known, and not supported.
 const REFUSED: &[(&str, &str)] = &[
@@ -20,6 +21,7 @@ const REFUSED: &[(&str, &str)] = &[
 const OF_OTHERS: form::Fields = &[
     ("add_special_tokens", Form::Only(&["false"], "the template writes them")),
     ("parse_tool_calls", Form::Only(&["true"], "calls are told apart from the answer")),
+    ("documents", Form::Only(&["[]"], "expected them in messages")),
 ];
 
 /// Reads a body. The answer gets the id, with a prefix.
@@ -27,12 +29,16 @@ const OF_OTHERS: form::Fields = &[
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    let id = super::answer_id(&mut fields, id)?;
     super::common(&mut fields)?;
     fields.refuse(REFUSED)?;
     fields.pass(OF_OTHERS)?;
     fields.only("modalities", &json!(["text"]), "answers are text")?;
     thinking(&mut fields)?;
     let Former { calls: former, places } = functions::former(&mut fields)?;
+    if let Some(Value::Array(messages)) = fields.get("messages") {
+        chat::check_ids(messages).map_err(|problem| problem.placed(&places))?;
+    }
     let stream = fields.get("stream") == Some(&json!(true));
     let options = StreamOptions::take(&mut fields, stream)?;
     let token_ids = fields.boolean("return_token_ids")?.unwrap_or_default();
@@ -64,10 +70,14 @@ pub fn chat(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<d
 /// With the field that is wrong or not known.
 pub fn apply_template(mut fields: Fields, served: &Shared) -> Result<Value, Problem> {
     fields.take("model");
+    Ok(json!({"prompt": rendered(fields, served)?.into_text()}))
+}
+
+/// The prompt that the fields of a chat make.
+pub(crate) fn rendered(mut fields: Fields, served: &Shared) -> Result<Rendered, Problem> {
     thinking(&mut fields)?;
     let Former { places, .. } = functions::former(&mut fields)?;
-    let prompt = chat::apply_template(fields, served).map_err(|problem| problem.placed(&places))?;
-    Ok(json!({"prompt": prompt}))
+    chat::apply_template(fields, served).map_err(|problem| problem.placed(&places))
 }
 
 /// Other servers' fields that say how the model thinks.

@@ -24,6 +24,7 @@ const OF_OTHERS: form::Fields =
 /// # Errors
 /// With the field that is wrong or not known.
 pub fn completion(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    let id = super::answer_id(&mut fields, id)?;
     super::common(&mut fields)?;
     fields.take_if("suffix", |suffix| *suffix == json!(""));
     fields.refuse(REFUSED)?;

@@ -38,7 +38,7 @@ pub fn former(fields: &mut Fields) -> Result<Former, Problem> {
         let own = format!("functions[{i}]");
         former.places.extend([(format!("tools[{i}].function"), own.clone()), (format!("tools[{i}]"), own)]);
     }
-    let names = [("tools", "functions"), ("tool_choice", "function_call")];
+    let names = [("tools", "functions"), ("tool_choice.function", "function_call"), ("tool_choice", "function_call")];
     former.places.extend(names.map(|(name, own)| (name.to_owned(), own.to_owned())));
     let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
     fields.put_new("tools", tools.collect::<Vec<_>>(), "functions")?;

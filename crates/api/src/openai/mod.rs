@@ -7,6 +7,7 @@ mod functions;
 mod head;
 pub(crate) mod logprobs;
 
+pub(crate) use chat::rendered;
 pub use chat::{apply_template, chat};
 pub use completion::completion;
 pub use embedding::{EmbeddingAsk, embedding, embeddings};
@@ -36,7 +37,6 @@ const PROMPT_CACHE: Form = Form::Object(&[("ttl", Form::Text), ("mode", Form::Wo
 
 /// Fields of llama-server's and vLLM's with what holds anyway.
 const OF_OTHERS: form::Fields = &[
-    ("request_id", Form::Text),
     ("use_beam_search", Form::Only(&["false"], "there is no beam search")),
     ("length_penalty", Form::Only(&["1"], "there is no beam search")),
     ("early_stopping", Form::Only(&["false"], "there is no beam search")),
@@ -50,10 +50,17 @@ const OF_OTHERS: form::Fields = &[
     ("return_tokens", Form::Only(&["false"], "expected return_token_ids")),
     ("detokenize", Form::Only(&["true"], "answers are text")),
     ("n_indent", Form::Only(&["0"], "the text may have any indentation")),
+    ("n_keep", Form::Whole(-1)),
     ("n_discard", Form::Only(&["0"], "nothing is shifted out of the context")),
     ("t_max_predict_ms", Form::Only(&["0"], "expected timeout, in seconds")),
     ("response_fields", Form::Only(&["[]"], "an answer has all its fields")),
     ("backend_sampling", Form::Only(&["false"], "the server samples")),
+    ("tfs_z", Form::Only(&["1"], "there is no tail-free sampling")),
+    ("post_sampling_probs", Form::Only(&["false"], "log probabilities are the model's")),
+    ("include_stop_str_in_output", Form::Only(&["false"], "answers end before the text that stops them")),
+    ("mm_processor_kwargs", Form::Only(&["{}"], "the model takes text alone")),
+    ("vllm_xargs", Form::Only(&["{}"], "there are no other options")),
+    ("kv_transfer_params", Form::Only(&["{}"], "no keys and values come from other servers")),
     ("speculative.n_max", Form::Only(&["0"], "options of the server say how it speculates")),
 ];
 
@@ -70,6 +77,20 @@ pub(crate) fn common(fields: &mut Fields) -> Result<(), Problem> {
     fields.refuse(REFUSED)?;
     fields.pass(OF_THE_CALLER)?;
     fields.pass(OF_OTHERS)
+}
+
+/// The id of an answer, which a request may say in vLLM's words.
+///
+/// # Errors
+/// When it is none that a log or a URL could have.
+pub(crate) fn answer_id(fields: &mut Fields, id: &str) -> Result<String, Problem> {
+    let fits = |id: &String| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    match fields.string("request_id")? {
+        Some(id) if !fits(&id) => {
+            Err(Problem::field("request_id", "expected 1 to 128 letters, digits and signs of ASCII, without spaces"))
+        }
+        own => Ok(own.unwrap_or_else(|| id.to_owned())),
+    }
 }
 
 /// A chunk of a stream with this choice.

@@ -2,7 +2,7 @@
 
 use super::tools::name_of;
 use crate::Problem;
-use crate::chat::{REFUSAL_PART, TEXT_PART};
+use crate::chat::{Calls, REFUSAL_PART, TEXT_PART};
 use crate::fields::{kind, shown};
 use crate::form::Form;
 use serde_json::{Value, json};
@@ -61,6 +61,7 @@ pub struct Input {
     pub messages: Vec<Value>,
     /// Places in the messages, and those in the body that they came from.
     pub places: Vec<(String, String)>,
+    calls: Calls,
 }
 
 impl Input {
@@ -138,6 +139,10 @@ impl Input {
                 return Err(Problem::field(&format!("{own}.call_id"), "expected the id of the call"));
             }
             "function_call" => {
+                if self.messages.last().is_none_or(|last| last["role"] != "assistant") {
+                    self.calls.begin_message();
+                }
+                self.calls.add(&item["call_id"], &format!("{own}.call_id"))?;
                 let function = json!({"name": name_of(item), "arguments": item["arguments"]});
                 let call = json!({"id": item["call_id"], "type": "function", "function": function});
                 let message = self.assistant(own, &[]);
@@ -151,6 +156,7 @@ impl Input {
                 }
             }
             "function_call_output" => {
+                self.calls.check_result(&item["call_id"], &format!("{own}.call_id"))?;
                 let content = joined(&item["output"]);
                 self.push(json!({"role": "tool", "tool_call_id": item["call_id"], "content": content}), own);
                 self.place("content", format!("{own}.output"));

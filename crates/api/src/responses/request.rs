@@ -55,9 +55,10 @@ const REFUSED: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// With the field that is wrong or not known.
-pub fn response(fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+pub fn response(mut fields: Fields, served: &Shared, id: &str) -> Result<(Ask, Box<dyn Writer>), Problem> {
+    let id = openai::answer_id(&mut fields, id)?;
     let (ask, turn, echo) = read(fields, served)?;
-    Ok((ask, Box::new(ResponseWriter::new(served, id, echo, turn))))
+    Ok((ask, Box::new(ResponseWriter::new(served, &id, echo, turn))))
 }
 
 /// Answers `/v1/responses/input_tokens`.
@@ -90,7 +91,7 @@ fn read(mut fields: Fields, served: &Shared) -> Result<(Ask, Turn, Echo), Proble
         echo.instructions = instructions.into();
     }
     chat.read(fields.take("input").unwrap_or_default())?;
-    let Input { messages, mut places } = chat;
+    let Input { messages, mut places, .. } = chat;
     fields.put_as("messages", messages, "input");
     if let Some(list) = fields.list("tools")? {
         let (translated, names, of_tools) = tools(&list)?;
@@ -184,12 +185,9 @@ fn format(text: &Map<String, Value>, fields: &mut Fields, echo: &mut Echo) -> Re
         Some("json_schema") => {
             SCHEMA_FORMAT.check(format, "text.format")?;
             let schema = &format["schema"];
-            if !(schema.is_object() || schema.is_boolean() || schema.is_null()) {
+            if !(schema.is_object() || schema.is_boolean()) {
                 let expected = format_args!("expected a JSON Schema, found {}", shown(schema));
                 return Err(Problem::field("text.format.schema", expected));
-            }
-            if schema.is_null() {
-                echo.format["schema"] = json!({"type": "object"});
             }
             let mut inner = format.clone();
             if let Some(inner) = inner.as_object_mut() {

@@ -34,7 +34,7 @@ fn of_schema(writer: &mut Writer, style: Arguments, root: &Value, strict: bool) 
 fn object(parameters: &Value) -> Value {
     let mut map = parameters.as_object().cloned().unwrap_or_default();
     if !map.contains_key("$ref") {
-        map.entry("type").or_insert_with(|| "object".into());
+        map.insert("type".to_owned(), "object".into());
     }
     Value::Object(map)
 }
