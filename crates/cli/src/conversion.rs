@@ -20,7 +20,7 @@ use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{
-    Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder,
+    Choice, Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder,
 };
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
@@ -377,18 +377,18 @@ impl Conversion {
             writeln!(out, "{}", table::columns(&rows, 2))?;
             writeln!(out, "mean KL {:.6} nats per token, predicted {:.6}", found.measured_kl, found.predicted_kl)?;
         }
-        let exceptions = [(&report.replaced, "in a format with shorter blocks"), (&report.unfit, "unchanged")];
-        for (tensors, what) in exceptions {
-            let rows = match recipe.target {
-                Some(target) if recipe.rules.is_empty() => {
-                    format!("rows are not multiples of {} weights", target.format().block)
-                }
-                _ => "rows are not whole blocks of the format asked for".to_owned(),
-            };
+        let exceptions = [(Choice::Replaced, "in a format with shorter blocks"), (Choice::Unfit, "unchanged")];
+        for (choice, what) in exceptions {
+            let tensors: Vec<&PlannedTensor> = plan.tensors.iter().filter(|tensor| tensor.choice == choice).collect();
             if let [first, rest @ ..] = &tensors[..] {
                 let count = units::plural(tensors.len() as u64, "tensor");
                 let more = if rest.is_empty() { "" } else { ", ..." };
-                note!("warning: {count} {what}: {rows} ({first}{more})");
+                let block = first.wanted.block;
+                let rows = match rest.iter().all(|tensor| tensor.wanted.block == block) {
+                    true => format!("rows are not multiples of {block} weights"),
+                    false => "rows are not whole blocks of the formats asked for".to_owned(),
+                };
+                note!("warning: {count} {what}: {rows} ({}{more})", first.info.name);
             }
         }
         Ok(())

@@ -247,6 +247,7 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
         Error::Extension { .. } => (Exit::Usage, Some("quantize writes GGUF files")),
         Error::NotStorable { .. } => (Exit::Usage, Some("for example --format q4_k")),
         Error::NotFinite { .. } => (Exit::Model, Some("get or convert the file again")),
+        Error::Unimportant { .. } => (Exit::Work, Some(ANOTHER_IMATRIX)),
         Error::NotTernary { .. } => (Exit::Work, Some("choose q4_k or another format for any weights")),
         Error::NoMatch { .. } => (Exit::Usage, Some("trine convert --dry-run lists tensors")),
         Error::Divergence(trine_lab::divergence::Error::TooShort { .. }) => (Exit::Work, Some("pass a longer --text")),
@@ -268,6 +269,8 @@ fn of_divergence(error: &trine_lab::divergence::Error) -> Diagnosis {
     }
 }
 
+const ANOTHER_IMATRIX: &str = "`trine imatrix` measures one";
+
 fn of_imatrix(error: &trine_lab::imatrix::Error) -> Diagnosis {
     use trine_lab::imatrix::Error;
     match error {
@@ -277,7 +280,7 @@ fn of_imatrix(error: &trine_lab::imatrix::Error) -> Diagnosis {
         Error::Model(error) => of_model(error),
         Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
         Error::TooShort { .. } => (Exit::Work, Some(LONGER)),
-        Error::Zero => (Exit::Usage, Some("`trine imatrix` measures one")),
+        Error::Zero => (Exit::Work, Some(ANOTHER_IMATRIX)),
         _ => (Exit::Work, None),
     }
 }

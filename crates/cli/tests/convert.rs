@@ -232,10 +232,31 @@ fn options_that_would_change_nothing_are_refused() {
     let mut zeros = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();
     zeros.entries.values_mut().for_each(|entry| entry.sums.fill(0.0));
     zeros.write(Path::new(&at("zeros.gguf")), Default::default()).unwrap();
+    zeros.entries.values_mut().for_each(|entry| entry.counts.fill(-1.0));
+    zeros.write(Path::new(&at("below.gguf")), Default::default()).unwrap();
+    // Every other column had no input.
+    let wide = at("wide.gguf");
+    let go_on = &mut |_, _| std::ops::ControlFlow::Continue(());
+    let mixture = trine_lab::synthetic::Mixture::named("f16").unwrap();
+    trine_lab::synthetic::write(Path::new(&wide), trine_lab::synthetic::shape("tiny").unwrap(), mixture, 1, go_on)
+        .unwrap();
+    let file = File::open(&wide).unwrap();
+    let mut half = trine_lab::imatrix::Imatrix::default();
+    for view in file.tensors().filter(|view| view.name.starts_with("blk.") && view.shape.len() == 2) {
+        let sums = (0..view.cols()).map(|i| (i % 2) as f32).collect();
+        half.entries.insert(view.name.clone(), trine_lab::imatrix::Entry { sums, counts: vec![1.0] });
+    }
+    half.write(Path::new(&at("half.gguf")), Default::default()).unwrap();
     std::fs::write(at("chats.jsonl"), r#"{"messages": [{"role": "user", "content": "a"}]}"#).unwrap();
     std::fs::write(at("short.txt"), "a").unwrap();
     for (args, status, expected) in [
-        (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("zeros.gguf")][..], 2, "zeros alone"),
+        (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("zeros.gguf")][..], 1, "zeros alone"),
+        (
+            &["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("below.gguf")],
+            1,
+            "counts of inputs from 0",
+        ),
+        (&["quantize", &wide, &out, "-f", "iq1_s", "--imatrix", &at("half.gguf")], 1, "has columns of zeros"),
         (&["quantize", trine::EMBEDDED, &out, "-f", "q4_k", "--imatrix", &at("nothing.gguf")], 1, "check the path"),
         (&["imatrix", trine::EMBEDDED, &at("chats.jsonl"), "-o", &out], 2, "lines with `text` need none"),
         (&["quantize", trine::EMBEDDED, &out, "--target-bpw", "3", "--text", &at("short.txt")], 1, "a longer --text"),
@@ -243,6 +264,9 @@ fn options_that_would_change_nothing_are_refused() {
         let ran = trine_with(args);
         assert!(ran.code == status && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);
     }
+    // The output is in Q6_K, whose blocks are longer than those of Q5_0.
+    let ran = trine_with(&["quantize", &llama, &at("short.gguf"), "-f", "q5_0"]);
+    assert!(ran.code == 0 && ran.err.contains("not multiples of 256 weights (output.weight)"), "{}", ran.err);
     // A matrix that was not measured has a name.
     let mut entries = trine_lab::imatrix::Imatrix::read(Path::new(&imatrix)).unwrap();
     entries.entries.remove("blk.1.attn_q.weight").unwrap();

@@ -115,6 +115,10 @@ fn an_embedding_model_embeds_as_its_folder() {
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = File::open(&output).unwrap();
         assert_eq!(embedding(&file), embedding(&again), "{name}");
+        let config = std::fs::read(output.join("tokenizer_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let length = model.spec().arch.encoder.then_some(model.spec().context_length);
+        assert_eq!(config["model_max_length"], serde_json::json!(length), "{name}");
         let text = "Once upon a time, 123 dogs; isn't it?";
         let options = EncodeOptions { add_special: true, parse_special: false };
         let tokens = |file: &File| Language::of(file).unwrap().tokenizer.encode(text, options);

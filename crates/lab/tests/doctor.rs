@@ -7,7 +7,7 @@ use trine_lab::doctor::{DoctorOptions, DoctorReport, Outcome, Severity, examine}
 use trine_lab::quantize::{Recipe, Target, plan, write};
 use trine_model::{EMBEDDED, GgufModel, open_file};
 use trine_tensor::format::{F32, I2_S, I2_S_ARM, I2_S_ROWS};
-use trine_tensor::{Metadata, OpenOptions, Strings, TensorInfo, View, gguf};
+use trine_tensor::{File, Metadata, OpenOptions, Strings, TensorInfo, View, gguf};
 
 fn full() -> DoctorOptions {
     DoctorOptions { cpu: Some(CpuOptions::default()), ..DoctorOptions::default() }
@@ -73,6 +73,20 @@ impl Parts {
 /// A tensor that all changes are made to.
 const MATRIX: &str = "blk.1.ffn_up.weight";
 const NORM: &str = "blk.1.ffn_norm.weight";
+
+#[test]
+fn norms_that_change_nothing_are_no_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/encoders/bert/model.gguf");
+    let file = File::open(path).unwrap();
+    let mut parts = Parts { keys: file.metadata().clone(), tensors: file.tensors().cloned().collect() };
+    parts.change("token_embd_norm.bias", |w| w.fill(0.0));
+    parts.change("token_embd_norm.weight", |w| w.fill(1.0));
+    let path = folder.path().join("model.gguf");
+    gguf::write(&path, &parts.keys, &parts.tensors).unwrap();
+    let report = doctor(&path);
+    assert!(!titles(&report).contains(&"weights are all the same"), "{:?}", report.findings);
+}
 
 #[test]
 fn what_is_broken_is_found_and_nothing_else() {

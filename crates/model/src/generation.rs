@@ -152,12 +152,12 @@ impl GenerationConfig {
         let max_length = own.as_ref().and_then(|config| config.get("max_length")?.as_u64());
         let max_length = max_length.filter(|_| generation.max_new_tokens.is_none());
         let says_eos = own.as_ref().is_some_and(|config| config.contains_key("eos_token_id"));
-        if says_eos && max_length.is_none() {
-            return Ok(generation);
-        }
         let config = object(CONFIG)?.unwrap_or_default();
         // What the whole model says precedes what its text part does.
         let parts = || [Some(&config), config.get("text_config").and_then(Value::as_object)].into_iter().flatten();
+        for part in parts() {
+            check_ids(part).map_err(|error| at(CONFIG, error))?;
+        }
         if !says_eos {
             let found = parts().map(eos).find(|ids| *ids != Ok(Vec::new())).unwrap_or(Ok(Vec::new()));
             generation.eos = found.map_err(|found| at(CONFIG, wrong_eos(found)))?;
@@ -195,6 +195,7 @@ impl GenerationConfig {
         };
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         let eos = eos(config).map_err(wrong_eos)?;
+        check_ids(config)?;
         let bad_words =
             typed(value("bad_words_ids"), "bad_words_ids", "a list of lists of token ids", Value::as_array)?;
         let mut bad_words_ids = Vec::new();
@@ -231,6 +232,16 @@ impl GenerationConfig {
             ..GenerationConfig::default()
         })
     }
+}
+
+/// Refuses what names one token and is no id of one, although nothing here depends on it. Negative ids are no tokens.
+fn check_ids(config: &Map<String, Value>) -> Result<()> {
+    for key in ["bos_token_id", "pad_token_id"] {
+        if let Some(found) = config.get(key).filter(|value| !value.is_null() && !value.is_i64()) {
+            return Err(Error::bad(key, "a token id", found));
+        }
+    }
+    Ok(())
 }
 
 fn wrong_eos(found: Value) -> Error {

@@ -1,11 +1,13 @@
 //! The tokenizer, chat templates and generation settings that come with a model.
 
+use crate::arch::ARCHS;
 use crate::keys::generation::SAMPLING;
 use crate::keys::tokenizer::check_tokenizer;
 use crate::templates::{self, FolderTemplates};
 use crate::{
     Error, FileKeys, GENERATION_CONFIG, GenerationConfig, Result, SPECIAL_TOKENS_MAP, Spec, TOKENIZER_CONFIG, open_file,
 };
+use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use trine_tensor::{Array, File, FileFormat, Metadata, OpenOptions, Strings, Value};
@@ -148,7 +150,15 @@ impl Language {
     /// When there is no tokenizer, or none that `tokenizer.json` can hold.
     pub fn folder_files(metadata: &Metadata) -> Result<Vec<(String, String)>> {
         let vocab = vocab_of(metadata)?;
-        let TokenizerJson { tokenizer, config } = TokenizerJson::of_vocab(&vocab)?;
+        let TokenizerJson { tokenizer, mut config } = TokenizerJson::of_vocab(&vocab)?;
+        let arch = metadata.str("general.architecture")?.unwrap_or_default();
+        let length = metadata.u32(&format!("{arch}.context_length"))?;
+        // transformers cuts texts for an encoder where its tokenizer says so.
+        if let Some(length) = length.filter(|_| ARCHS.iter().any(|known| known.encoder && known.gguf.contains(&arch))) {
+            let mut object: Map<String, Json> = serde_json::from_str(&config).expect("an object was written");
+            object.insert("model_max_length".to_owned(), length.into());
+            config = Json::from(object).to_string();
+        }
         let mut files = vec![("tokenizer.json".to_owned(), tokenizer), (TOKENIZER_CONFIG.file.to_owned(), config)];
         let templates = templates::of_metadata(metadata)?;
         for name in templates.names() {

@@ -244,6 +244,20 @@ fn eos_of_the_generation_config_ends_an_answer_or_else_that_of_the_configuration
         let error = Language::open(folder.path()).map(drop).unwrap_err().to_string();
         assert!(error.contains("generation_config.json: key `eos_token_id`: expected a token id"), "{error}");
     }
+    // Nothing reads these, but a file that has them is not what it says.
+    for (file, key) in [(generation, "bos_token_id"), (config, "pad_token_id"), (config, "bos_token_id")] {
+        for (value, right) in
+            [(json!("2"), false), (json!([2]), false), (json!(1.5), false), (json!(-1), true), (json!(null), true)]
+        {
+            let folder = folder("byte-level.json", &[(file, json!({key: value})), ("other.json", json!({}))]);
+            let read = Language::open(folder.path()).map(drop);
+            let expected = format!("{file}: key `{key}`: expected a token id");
+            assert!(
+                if right { read.is_ok() } else { read.unwrap_err().to_string().contains(&expected) },
+                "{key} {value}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -36,7 +36,9 @@ fn run(context: &mut Context) -> Vec<Finding> {
             .then(|| format!("{} of {} weights ({}) are NaN or infinite", t.not_finite, t.count, t.format))
     });
     list(Severity::Error, "weights are all the same", AGAIN, &|t| {
-        let dead = t.is_constant() && (t.is_matrix() || t.most == 0.0 && t.name.contains("norm"));
+        // Biases of zeros and gains of ones add and change nothing.
+        let norm = t.name.to_lowercase().contains("norm");
+        let dead = t.is_constant() && !is_bias(t) && if norm { t.most == 0.0 } else { t.is_matrix() };
         dead.then(|| format!("all {} weights ({}) are {}", t.count, t.format, t.most))
     });
     list(Severity::Error, "weights are absurdly large", AGAIN, &|t| {
@@ -78,6 +80,11 @@ fn run(context: &mut Context) -> Vec<Finding> {
     });
     findings.extend(embedding(context));
     findings
+}
+
+/// Whether it is added to what others make.
+fn is_bias(t: &TensorStats) -> bool {
+    t.name.ends_with("bias") || t.name.ends_with(".beta")
 }
 
 /// Whether it is a linear layer inside of a layer.

@@ -104,9 +104,10 @@ impl Imatrix {
             false => legacy::read(path)?,
         };
         for (tensor, entry) in &imatrix.entries {
-            let numbers = entry.sums.iter().chain(&entry.counts);
-            if let Some(&found) = numbers.clone().find(|number| !(number.is_finite() && **number >= 0.0)) {
-                return Err(Error::NotFinite { tensor: tensor.clone(), found }.at(path));
+            for (numbers, what) in [(&entry.sums, "sums of squares"), (&entry.counts, "counts of inputs")] {
+                if let Some(found) = numbers.iter().find(|number| !(number.is_finite() && **number >= 0.0)) {
+                    return Err(malformed(path, tensor, &format!("finite {what} from 0 up"), found));
+                }
             }
         }
         Ok(imatrix)
@@ -184,17 +185,6 @@ impl Imatrix {
                 Ok(warnings)
             }
             _ => Ok(warnings),
-        }
-    }
-}
-
-impl Error {
-    /// Adds the path of a file.
-    fn at(self, path: &Path) -> Error {
-        match self {
-            Error::File(error) => Error::File(error.at(path)),
-            Error::NotFinite { tensor, found } => malformed(path, &tensor, "finite sums of squares", found),
-            other => other,
         }
     }
 }

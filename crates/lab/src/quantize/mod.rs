@@ -80,6 +80,11 @@ pub enum Error {
     /// A weight, the first such, is NaN or infinite.
     #[error("tensor `{tensor}`: expected finite weights, found {found}")]
     NotFinite { tensor: String, found: f32 },
+    /// A format of few bits loses weights for which the importance matrix has zeros. `weight` would become `encoded`.
+    #[error(
+        "tensor `{tensor}`: the importance matrix has columns of zeros, whose weights {format} would lose: {weight:e} would become {encoded:e}"
+    )]
+    Unimportant { tensor: String, format: &'static str, weight: f32, encoded: f32 },
     /// A ternary format would destroy the weights. `worst` is the one furthest from what the format can hold, `nearest` what it would become.
     #[error(
         "tensor `{tensor}`: {format} holds ternary weights, found others: {worst} where {nearest} is the nearest it can hold"

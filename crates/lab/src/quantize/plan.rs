@@ -77,6 +77,8 @@ pub struct PlannedTensor {
     pub info: TensorInfo,
     /// The format that it is read in.
     pub from: &'static Format,
+    /// The format asked for; that which it has where none is.
+    pub wanted: &'static Format,
     pub bytes_before: u64,
     pub bytes_after: u64,
     pub choice: Choice,
@@ -145,15 +147,15 @@ pub fn plan(model: &GgufModel, recipe: &Recipe) -> Result<Plan, Error> {
     // Mixtures count matrices in the order of layers, whatever that of the file.
     let mut order: Vec<usize> = (0..infos.len()).collect();
     order.sort_by(|&a, &b| by_layer(&infos[a].name, &infos[b].name));
-    let mut choices: Vec<(&'static Format, Choice)> = vec![(&F32, Choice::Kept); infos.len()];
+    let mut choices: Vec<(&'static Format, &'static Format, Choice)> = vec![(&F32, &F32, Choice::Kept); infos.len()];
     for i in order {
         choices[i] = choose(&infos[i], folder, tied, recipe, mixer.as_mut());
     }
     let mut tensors = Vec::new();
-    for (tensor, (format, choice)) in infos.iter().zip(choices) {
+    for (tensor, (wanted, format, choice)) in infos.iter().zip(choices) {
         let info = TensorInfo { format, ..tensor.clone() };
         let (bytes_before, bytes_after) = (tensor.size()?, info.size()?);
-        tensors.push(PlannedTensor { info, from: tensor.format, bytes_before, bytes_after, choice });
+        tensors.push(PlannedTensor { info, from: tensor.format, wanted, bytes_before, bytes_after, choice });
     }
     let count = |choice: Choice| tensors.iter().filter(|tensor| tensor.choice == choice).count();
     if let Some(Target::Format(format)) = recipe.target
@@ -209,16 +211,17 @@ fn is_matrix(tensor: &TensorInfo) -> bool {
     rows > 1 && !KEPT.iter().any(|end| tensor.name.ends_with(end))
 }
 
-/// The format of one tensor. Vectors and the like of folders become float32, as all programs that read GGUF expect.
+/// The format asked for one tensor, and that which it gets. Vectors and the like of folders become float32, as all programs that read GGUF expect.
 fn choose(
     tensor: &TensorInfo,
     folder: bool,
     tied: bool,
     recipe: &Recipe,
     mixer: Option<&mut Mixer>,
-) -> (&'static Format, Choice) {
+) -> (&'static Format, &'static Format, Choice) {
+    let kept = (tensor.format, tensor.format, Choice::Kept);
     if !is_matrix(tensor) {
-        return (if folder { &F32 } else { tensor.format }, Choice::Kept);
+        return if folder { (&F32, &F32, Choice::Kept) } else { kept };
     }
     // A mixture counts every matrix, whatever becomes of it.
     let mixed = mixer.map(|mixer| mixer.choose(tensor));
@@ -235,18 +238,19 @@ fn choose(
     let format = match (named, mixed, recipe.target) {
         (Some(format), ..) | (None, Some(format), _) => format,
         (None, None, Some(Target::Format(format))) if layer || !format.encodes_trits() => format,
-        _ => return (tensor.format, Choice::Kept),
+        _ => return kept,
     };
     if tensor.format == format {
-        return (tensor.format, Choice::Kept);
+        return kept;
     }
-    match fitting(format, tensor) {
+    let (found, choice) = match fitting(format, tensor) {
         Some(fitting) if fitting == format => (fitting, Choice::Rewritten),
         Some(fitting) => (fitting, Choice::Replaced),
         // llama.cpp has no other format for such rows.
         None if mixed.is_some() => (&F16, Choice::Replaced),
         None => (tensor.format, Choice::Unfit),
-    }
+    };
+    (format, found, choice)
 }
 
 /// The format that a matrix gets when `format` is asked for.

@@ -325,8 +325,9 @@ impl Pool<'_> {
             0 => None,
             _ => Some(self.run(Task::new(view.clone(), Work::Measure), 0, &mut |_, _| Ok(()))?.largest()),
         };
-        let task =
-            Task { view, work: Work::Encode(by_rows, scale), importance: importance.filter(|_| scale.is_none()) };
+        let importance = importance.filter(|_| scale.is_none());
+        let has_zeros = importance.as_ref().is_some_and(|importance| importance.contains(&0.0));
+        let task = Task { view, work: Work::Encode(by_rows, scale), importance };
         // The scale of a tensor as its format writes it.
         let tail = scale.map_or(Vec::new(), |scale| {
             let mut block = vec![0.0; by_rows.block];
@@ -352,7 +353,12 @@ impl Pool<'_> {
             let (worst, nearest) = loss.worst();
             return Err(Error::NotTernary { tensor: info.name.clone(), format: format.name, worst, nearest });
         }
-        Ok(loss.check(info)?)
+        loss.check(info).map_err(|error| match error {
+            trine_tensor::Error::Lossy { tensor, format, weight, encoded } if has_zeros => {
+                Error::Unimportant { tensor, format, weight, encoded }
+            }
+            other => other.into(),
+        })
     }
 
     /// Does a task in pieces. `take` gets the rows of each and what they became, in order.
