@@ -388,6 +388,43 @@ fn the_content_of_an_answer_of_a_given_form_is_exact() {
 }
 
 #[test]
+fn arguments_are_an_object_whatever_their_schema_refers_to() {
+    let tokens = Tokens::embedded();
+    let unsupported = json!({ "type": "object", "properties": { "a": { "type": "string", "pattern": "(" } } });
+    let targets = [
+        json!(true),
+        json!({}),
+        json!({ "description": "x" }),
+        json!({ "minLength": 1 }),
+        json!({ "properties": { "a": { "type": "integer" } } }),
+        json!({ "anyOf": [{ "type": "integer" }, { "type": "object" }] }),
+        json!({ "type": ["object", "string"] }),
+        json!({ "$ref": "#/$defs/Y" }),
+        json!({ "$ref": "#/$defs/X" }),
+        unsupported,
+    ];
+    let within = |target: Value| json!({ "$ref": "#/$defs/X", "$defs": { "X": target, "Y": { "type": "object" } } });
+    let broken = ["#", "#/$defs/X", "https://example.com", "#/components/x"].map(|path| json!({ "$ref": path }));
+    for parameters in targets.map(within).into_iter().chain(broken).chain([json!({ "$ref": 5 })]) {
+        let grammar = compile(
+            &tokens,
+            Chat {
+                format: ChatFormat::of("<tool_call> <tools>"),
+                tools: vec![Tool { name: "f".to_owned(), parameters: parameters.clone(), strict: false }],
+                tool_choice: ToolChoice::Required,
+                parallel_tool_calls: true,
+                thinking: Thinking::Off,
+                content: None,
+            },
+        );
+        for (arguments, expected) in [(r#"{"a": 1}"#, true), (r#""x""#, false), ("3", false), ("[]", false)] {
+            let text = format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>");
+            assert_eq!(tokens.consumes(&grammar, &text).is_ok(), expected, "{parameters}: {arguments}");
+        }
+    }
+}
+
+#[test]
 fn what_a_chat_cannot_keep_to_is_refused() {
     let tokens = Tokens::embedded();
     let tagged = "<tool_call> <function= <parameter=";

@@ -179,6 +179,35 @@ fn latent_attention_that_rotates_halves_is_the_same_in_gguf() {
     }
 }
 
+/// The biases of compressed queries and keys, which the configuration has to announce.
+#[test]
+fn biases_of_latent_attention_are_announced_in_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = goldens().into_iter().find(|path| path.ends_with("deepseek3")).unwrap();
+    let plain = converted(&File::open(&golden).unwrap(), &folder.path().join("plain.gguf"), &Recipe::default());
+    let mut views: Vec<View> = plain.tensors().cloned().collect();
+    for part in ["attn_q_a", "attn_kv_a_mqa"] {
+        let matrices = plain.tensors().filter(|view| view.name.ends_with(&format!(".{part}.weight")));
+        views.extend(matrices.map(|view| {
+            let values: Vec<f32> = (0..view.rows()).map(|i| i as f32 / 16.0 - 1.0).collect();
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            View::new(view.name.replace(".weight", ".bias"), &F32, vec![view.rows()], bytes).unwrap()
+        }));
+    }
+    let path = folder.path().join("biased.gguf");
+    gguf::write(&path, plain.metadata(), &views).unwrap();
+    let file = File::open(&path).unwrap();
+    assert_ne!(logits(&file), logits(&plain));
+    let model = GgufModel::open(&file, None).unwrap();
+    let output = folder.path().join("again");
+    let hf = HfModel::of(&model, Some(&F32)).unwrap();
+    write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(())).unwrap();
+    let config = std::fs::read_to_string(output.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["attention_bias"], true, "{config}");
+    assert_eq!(logits(&File::open(&output).unwrap()), logits(&file));
+}
+
 /// Keys that the reference converter (golden/convert.py) writes otherwise, and why that is no difference.
 const OTHERWISE: [&str; 5] = [
     // The format of most weights, which are not those of the reference.

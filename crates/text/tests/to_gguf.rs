@@ -14,12 +14,15 @@ fn unigram(normalizers: &[Value], pre_tokenizer: &Value) -> String {
             "normalized": false, "special": special })
     };
     let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
+    // The decoder takes away the space that is added.
+    let scheme = pre_tokenizer.get("prepend_scheme").filter(|_| normalizers.iter().all(|one| one["type"] != "Prepend"));
+    let removed = scheme.cloned().unwrap_or("always".into());
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [added(0, true), added(1, true), added(2, true), added(3, false)],
         "normalizer": if normalizers.is_empty() { Value::Null } else { normalizer },
         "pre_tokenizer": pre_tokenizer, "post_processor": null,
-        "decoder": { "type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": true },
+        "decoder": { "type": "Metaspace", "replacement": SPACE, "prepend_scheme": removed, "split": true },
         "model": { "type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false },
     })
     .to_string()
@@ -111,6 +114,20 @@ fn bpe_of_sentencepiece_goes_there_and_back() {
         json["model"]["merges"].as_array_mut().unwrap().remove(0);
         let error = OwnedVocab::from_json(json.to_string().as_bytes(), None).unwrap_err().to_string();
         assert!(error.contains("model.merges: expected all pairs"), "{error}");
+    }
+}
+
+/// GGUF removes the space that it adds, and no other.
+#[test]
+fn a_decoder_that_keeps_another_space_is_refused() {
+    let space =
+        |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": true });
+    for (added, removed) in [("always", "never"), ("never", "always"), ("first", "never")] {
+        let mut json: Value = serde_json::from_str(&unigram(&[], &space(added))).unwrap();
+        assert!(OwnedVocab::from_json(json.to_string().as_bytes(), None).is_ok(), "{added}");
+        json["decoder"] = space(removed);
+        let error = OwnedVocab::from_json(json.to_string().as_bytes(), None).unwrap_err().to_string();
+        assert!(error.contains("GGUF can hold, found one whose tokens of"), "{added}, {removed}: {error}");
     }
 }
 

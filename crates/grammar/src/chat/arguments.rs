@@ -11,8 +11,8 @@ const DEPTH: usize = 32;
 
 /// The arguments of a tool; of one that is not strict, some object if its schema is not supported.
 pub fn arguments(writer: &mut Writer, style: Arguments, tool: &Tool) -> Result<Vec<Atom>, Error> {
-    let root = object(&tool.parameters);
-    match of_schema(writer, style, &root, tool.strict) {
+    let (path, root) = object(&tool.parameters);
+    match of_schema(writer, style, &root, tool.strict).map_err(|error| beneath(&path, error)) {
         Err(Error::Schema { .. }) if !tool.strict => of_schema(writer, style, &json!({ "type": "object" }), false),
         Err(Error::Schema { path, problem }) => {
             Err(Error::Schema { path: format!("{path} of the tool {}", tool.name), problem })
@@ -30,13 +30,34 @@ fn of_schema(writer: &mut Writer, style: Arguments, root: &Value, strict: bool) 
     }
 }
 
-/// The schema of an object: without one, any object.
-fn object(parameters: &Value) -> Value {
-    let mut map = parameters.as_object().cloned().unwrap_or_default();
-    if !map.contains_key("$ref") {
-        map.insert("type".to_owned(), "object".into());
+/// What may stand beside a reference and says nothing of values.
+const ANNOTATIONS: [&str; 7] = ["$ref", "$defs", "definitions", "$schema", "$id", "title", "description"];
+
+/// The path and the schema that `schema`, a part of `root`, is a reference to, if it is nothing else.
+fn referred<'a>(schema: &'a Value, root: &'a Value) -> Option<(&'a str, &'a Value)> {
+    let map = schema.as_object().filter(|map| map.keys().all(|key| ANNOTATIONS.contains(&&**key)))?;
+    let target = map.get("$ref")?.as_str()?;
+    Some((target, root.pointer(target.strip_prefix('#')?)?))
+}
+
+/// The schema of an object, and where it stands: without one, any object. If the whole is a reference within itself, what that is to.
+fn object(parameters: &Value) -> (String, Value) {
+    let (mut path, mut schema, mut steps) = ("#".to_owned(), parameters, 0);
+    while let Some((target, next)) = referred(schema, parameters).filter(|_| steps < DEPTH) {
+        (path, schema, steps) = (target.to_owned(), next, steps + 1);
     }
-    Value::Object(map)
+    let mut map = schema.as_object().cloned().unwrap_or_default();
+    if steps == DEPTH {
+        // It says nothing but that it is itself.
+        map.remove("$ref");
+    }
+    if path != "#" {
+        for name in ["$defs", "definitions", "$schema"] {
+            parameters.get(name).into_iter().for_each(|value| drop(map.insert(name.to_owned(), value.clone())));
+        }
+    }
+    map.insert("type".to_owned(), "object".into());
+    (path, Value::Object(map))
 }
 
 /// JSON of a schema; of one that is not strict, some JSON of the same type if it is not supported.

@@ -43,7 +43,17 @@ pub static SETTINGS: &[Setting] = &[
 
 /// Keys that say whether there are tensors, and parts of the names of these.
 pub(crate) static PARTS: &[(&str, &[&str])] = &[
-    ("attention_bias", &["self_attn.q_proj.bias", "attention.query_key_value.bias", "attn.Wqkv.bias", "attn.Wo.bias"]),
+    (
+        "attention_bias",
+        &[
+            "self_attn.q_proj.bias",
+            "self_attn.q_a_proj.bias",
+            "self_attn.kv_a_proj_with_mqa.bias",
+            "attention.query_key_value.bias",
+            "attn.Wqkv.bias",
+            "attn.Wo.bias",
+        ],
+    ),
     ("qkv_bias", &["self_attn.q_proj.bias"]),
     ("use_qkv_bias", &["self_attn.q_proj.bias"]),
     ("mlp_bias", &["mlp.up_proj.bias", "mlp.Wi.bias", "mlp.Wo.bias"]),

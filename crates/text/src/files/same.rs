@@ -1,4 +1,4 @@
-//! Whether a vocabulary of GGUF encodes texts as the tokenizer of which it was made.
+//! Whether a vocabulary of GGUF encodes and decodes texts as the tokenizer of which it was made.
 
 use super::vocab::OwnedVocab;
 use crate::{EncodeOptions, Error, Result, TokenType, Tokenizer};
@@ -12,7 +12,7 @@ const TEXTS: [&str; 30] = [
     "...   ...", "a.b c", "1 000 000", "\u{fffd}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-/// Refuses a vocabulary that gives other tokens than `tokenizer`, which finds the added tokens of the names `normalized` in normalized texts.
+/// Refuses a vocabulary that gives other tokens, or another text of them, than `tokenizer`, which finds the added tokens of the names `normalized` in normalized texts.
 ///
 /// # Errors
 /// When it does, or is malformed.
@@ -33,6 +33,13 @@ pub(super) fn check(tokenizer: &Tokenizer, normalized: &[&str], vocab: &OwnedVoc
         if found != expected {
             let problem = format!(
                 "expected a tokenizer that GGUF can hold, found one that makes {expected:?} of {text:?}, and {found:?} in GGUF"
+            );
+            return Err(Error::vocabulary("tokenizer.json", problem));
+        }
+        let [expected, found] = [tokenizer, &gguf].map(|tokenizer| tokenizer.decode(&found));
+        if found != expected {
+            let problem = format!(
+                "expected a tokenizer that GGUF can hold, found one whose tokens of {text:?} are the text {expected:?}, and {found:?} in GGUF"
             );
             return Err(Error::vocabulary("tokenizer.json", problem));
         }
