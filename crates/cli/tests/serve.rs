@@ -719,6 +719,12 @@ fn calls_of_tools_keep_to_their_schemas_in_every_protocol() {
     assert_eq!((&call["type"], &call["function"]["name"]), (&"function".into(), &"weather".into()));
     check(&parse(call["function"]["arguments"].as_str().unwrap()));
 
+    // A call that a stop string cuts off is none.
+    let mut stopped = more.clone();
+    stopped["stop"] = json!(["slo", "ome"]);
+    let answer = server.post(CHAT, &ask("Once upon a time", stopped)).json();
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop", "{answer}");
+
     let mut streaming = ask("Once upon a time", more);
     streaming["stream"] = true.into();
     let events = server.post(CHAT, &streaming).events();

@@ -460,6 +460,11 @@ fn what_a_chat_cannot_keep_to_is_refused() {
             Some("#/properties/a/uniqueItems of the tool f: not supported"),
         ),
         (of("<tool_call> <tools>", unique.clone(), false, ToolChoice::Auto), None),
+        (of("<tool_call> <tools>", json!({ "$ref": "#" }), true, ToolChoice::Auto), Some("#/$ref")),
+        (
+            of("<tool_call> <tools>", json!({ "$ref": "#/$defs/Z", "$defs": { "Z": null } }), true, ToolChoice::Auto),
+            Some("#/$defs/Z"),
+        ),
         (of("<tool_call> <tools>", two.clone(), true, ToolChoice::Auto), Some("#/properties/a of the tool f: ")),
         (of("<tool_call> <tools>", two, false, ToolChoice::Auto), None),
         (of(tagged, unique, true, ToolChoice::Auto), Some("#/properties/a")),

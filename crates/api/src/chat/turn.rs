@@ -1,4 +1,5 @@
 use crate::openai::new_id;
+use serde_json::Value;
 use trine_engine::{Choice, FinishReason};
 use trine_text::{ChatParser, Delta};
 
@@ -8,6 +9,8 @@ pub struct Turn {
     parser: ChatParser,
     ids: CallIds,
     calls: usize,
+    /// The arguments of the last call.
+    arguments: String,
     /// Whether nothing but a marker could begin it.
     formed: bool,
     thinks: bool,
@@ -41,7 +44,7 @@ impl CallIds {
 impl Turn {
     /// `formed` says whether nothing but a marker or an answer of a given form can begin it.
     pub fn new(parser: ChatParser, ids: CallIds, formed: bool) -> Turn {
-        Turn { parser, ids, calls: 0, formed, thinks: false, reasoning_tokens: 0 }
+        Turn { parser, ids, calls: 0, arguments: String::new(), formed, thinks: false, reasoning_tokens: 0 }
     }
 
     /// Adds the text of a token. Calls have ids.
@@ -56,9 +59,14 @@ impl Turn {
     fn note(&mut self, mut deltas: Vec<Delta>) -> Vec<Delta> {
         for delta in &mut deltas {
             self.thinks = matches!(delta, Delta::Reasoning(_));
-            if let Delta::ToolCall { id, .. } = delta {
-                self.calls += 1;
-                id.get_or_insert_with(|| self.ids.next());
+            match delta {
+                Delta::ToolCall { id, .. } => {
+                    self.calls += 1;
+                    self.arguments.clear();
+                    id.get_or_insert_with(|| self.ids.next());
+                }
+                Delta::Arguments { text, .. } => self.arguments.push_str(text),
+                Delta::Reasoning(_) | Delta::Content(_) => {}
             }
         }
         deltas
@@ -82,10 +90,12 @@ impl Turn {
         self.note(deltas)
     }
 
-    /// Why the answer ended, in OpenAI's words.
+    /// Why the answer ended, in OpenAI's words. A call that a stop string or token cut off is none.
     pub fn finish_reason(&self, reason: &FinishReason) -> &'static str {
+        let stopped = matches!(reason, FinishReason::StopString | FinishReason::StopToken);
+        let whole = || !stopped || serde_json::from_str::<Value>(&self.arguments).is_ok();
         match reason.name() {
-            "stop" if self.calls > 0 => "tool_calls",
+            "stop" if self.calls > 0 && whole() => "tool_calls",
             name => name,
         }
     }

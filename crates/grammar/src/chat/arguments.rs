@@ -37,7 +37,8 @@ const ANNOTATIONS: [&str; 7] = ["$ref", "$defs", "definitions", "$schema", "$id"
 fn referred<'a>(schema: &'a Value, root: &'a Value) -> Option<(&'a str, &'a Value)> {
     let map = schema.as_object().filter(|map| map.keys().all(|key| ANNOTATIONS.contains(&&**key)))?;
     let target = map.get("$ref")?.as_str()?;
-    Some((target, root.pointer(target.strip_prefix('#')?)?))
+    let schema = root.pointer(target.strip_prefix('#')?).filter(|schema| schema.is_object() || schema.is_boolean())?;
+    Some((target, schema))
 }
 
 /// The schema of an object, and where it stands: without one, any object. If the whole is a reference within itself, what that is to.
@@ -47,10 +48,6 @@ fn object(parameters: &Value) -> (String, Value) {
         (path, schema, steps) = (target.to_owned(), next, steps + 1);
     }
     let mut map = schema.as_object().cloned().unwrap_or_default();
-    if steps == DEPTH {
-        // It says nothing but that it is itself.
-        map.remove("$ref");
-    }
     if path != "#" {
         for name in ["$defs", "definitions", "$schema"] {
             parameters.get(name).into_iter().for_each(|value| drop(map.insert(name.to_owned(), value.clone())));
