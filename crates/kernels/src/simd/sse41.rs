@@ -412,7 +412,7 @@ unsafe fn widen_f16(x: __m128i) -> __m128 {
     }
 }
 
-/// `a * b + c`, rounded once. Not inlined: kernels would be ten times as large.
+/// `a * b + c`, rounded once. Not inlined, so that kernels stay small.
 #[inline(never)]
 #[target_feature(enable = "sse4.1,ssse3")]
 fn fma(a: __m128, b: __m128, c: __m128) -> __m128 {

@@ -1,5 +1,6 @@
 //! BPE of SentencePiece, which merges the pair whose token has the highest score, as the ordered merges of a `tokenizer.json`, and back.
 
+use super::to_gguf::around;
 use super::wrong;
 use crate::files::vocab::OwnedVocab;
 use crate::tokenizer::normalizer::SPACE;
@@ -53,13 +54,6 @@ pub(super) fn read(tokenizer: &Tokenizer, json: &Value, tokens: Vec<String>) -> 
     let names: Vec<&str> = tokens.iter().map(String::as_str).collect();
     let scores = scores(&json["model"]["merges"], &names, &token_types)?;
     let (prefix, prefix_once) = prefix(json)?;
-    let around = |ids: &[u32], id: Option<u32>| match ids {
-        [] => Ok((id, false)),
-        [one] => Ok((Some(*one), true)),
-        _ => Err(wrong(format!(
-            "post_processor: expected at most one token before a text and one after it, found {ids:?}"
-        ))),
-    };
     let (bos, add_bos) = around(&tokenizer.prefix, tokenizer.bos)?;
     let (eos, add_eos) = around(&tokenizer.suffix, tokenizer.eos)?;
     let rest = Vocab {

@@ -140,13 +140,6 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
         wrong("pre_tokenizer: expected Metaspace that adds a space before every text or before none".to_owned())
     })?;
     let score = |id: u32| json["model"]["vocab"][id as usize][1].as_f64().unwrap_or(0.0) as f32;
-    let around = |ids: &[u32], id: Option<u32>| match ids {
-        [] => Ok((id, false)),
-        [one] => Ok((Some(*one), true)),
-        _ => Err(wrong(format!(
-            "post_processor: expected at most one token before a text and one after it, found {ids:?}"
-        ))),
-    };
     let (bos, add_bos) = around(&tokenizer.prefix, tokenizer.bos)?;
     let (eos, add_eos) = around(&tokenizer.suffix, tokenizer.eos)?;
     let rest = Vocab {
@@ -169,4 +162,15 @@ fn unigram(tokenizer: &Tokenizer, json: &Value) -> Result<OwnedVocab> {
     };
     let tokens = names(tokenizer, str::to_owned);
     Ok(OwnedVocab { rest, tokens, merges: Vec::new(), templates: Templates::default(), warnings: Vec::new() })
+}
+
+/// The token that is added on one side of a text, `id` where `ids` has none, and whether it is added.
+pub(super) fn around(ids: &[u32], id: Option<u32>) -> Result<(Option<u32>, bool)> {
+    match ids {
+        [] => Ok((id, false)),
+        [one] => Ok((Some(*one), true)),
+        _ => Err(wrong(format!(
+            "post_processor: expected at most one token before a text and one after it, found {ids:?}"
+        ))),
+    }
 }
