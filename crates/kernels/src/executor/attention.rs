@@ -1,7 +1,7 @@
 //! Attention over the KV cache, by tiles or by chunks.
 
 use super::disjoint::Disjoint;
-use super::scratch::{grow, lock};
+use super::scratch::{grow, lock, reserve};
 use super::tiling::{Plan, Tiling};
 use super::{CpuExecutor, MIN_PARALLEL_WORK};
 use crate::attention::forward::{Attention, normalize};
@@ -25,12 +25,12 @@ impl CpuExecutor {
         let (dim, heads) = (layout.head_dim, layout.n_kv_heads);
         let tokens: usize = spans.iter().map(|span| span.tokens).sum();
         let cache: &mut [f32] = bytemuck::cast_slice_mut(cache);
+        let encoded = layout.row_bytes(0).max(layout.row_bytes(1));
+        let room = layout.dim() + encoded.div_ceil(size_of::<f32>());
+        reserve(&mut self.scratch, |scratch| &mut scratch.floats, room, 0.0);
         // A task has all of a head, so that no block table, however wrong, makes two tasks write to one place.
         self.rows(cache, layout.head_bytes() / size_of::<f32>(), 16 * tokens * dim, &|head, bytes, scratch| {
-            let encoded = layout.row_bytes(0).max(layout.row_bytes(1));
-            let floats = &mut scratch.floats;
-            grow(floats, layout.dim() + encoded.div_ceil(size_of::<f32>()), 0.0);
-            let (row, rest) = floats.split_at_mut(layout.dim());
+            let (row, rest) = scratch.floats.split_at_mut(layout.dim());
             row[dim..].fill(0.0);
             let (encoded, bytes) = (&mut bytemuck::cast_slice_mut(rest)[..encoded], bytemuck::cast_slice_mut(bytes));
             for span in spans {
@@ -63,6 +63,7 @@ impl CpuExecutor {
         assert!(job.spans.last().is_none_or(|span| (span.row + span.tokens) * job.n_heads * dim <= out.len()));
         let mut tiling = std::mem::take(&mut self.tiling);
         let (plan, threads) = (Plan::new(job, &mut tiling), self.threads());
+        reserve(&mut self.scratch, |scratch| &mut scratch.lines, plan.scratch_len(), CacheLine::ZERO);
         let out = Output { job, data: Disjoint::of(out) };
         if plan.is_by_tile(threads) {
             self.attend_by_tile(&plan, &out);
@@ -78,7 +79,6 @@ impl CpuExecutor {
         let (rows, len) = (plan.rows, plan.state_len);
         let body = |task: usize, thread: usize| {
             let (tile, scratch) = (plan.tile(task), &mut lock(&scratch[thread]).lines);
-            grow(scratch, plan.scratch_len(), CacheLine::ZERO);
             let (states, scratch) = scratch.split_at_mut(2 * rows * len);
             let (states, next) = states.split_at_mut(rows * len);
             for (part, chunks) in tile.parts() {
@@ -115,7 +115,6 @@ impl CpuExecutor {
         self.pool.run(tasks * runs, &|task, thread| {
             let (run, task) = (task % runs, task / runs);
             let (tile, scratch) = (plan.tile(task), &mut lock(&scratch[thread]).lines);
-            grow(scratch, plan.scratch_len(), CacheLine::ZERO);
             let chunks = || tile.parts().flat_map(|(part, chunks)| chunks.map(move |chunk| (part.clone(), chunk)));
             let all = chunks().count();
             let range = run * all / runs..(run + 1) * all / runs;

@@ -68,7 +68,7 @@ impl CpuExecutor {
             // SAFETY: the bytes of these blocks, and a tail that is there only if this is the only piece, belong to this task alone.
             let out = unsafe { bytes.slice(some.start * unit_bytes, some.len() * unit_bytes + tail) };
             table.encode(format, weights, importance, out);
-            let again = &mut lock(&scratch[thread]).floats;
+            let again = &mut lock(&scratch[thread]).decoded;
             grow(again, weights.len(), 0.0);
             let (body, tail) = out.split_at(some.len() * unit_bytes);
             (format.decode)(body, tail, &mut again[..weights.len()]);

@@ -1,7 +1,7 @@
 //! Mixture of experts: routing, and the sum of the experts' outputs.
 
 use super::CpuExecutor;
-use super::scratch::{grow, lock};
+use super::scratch::{grow, lock, reserve};
 use crate::experts::{RouteScratch, Routes, Routing, route_token};
 
 impl CpuExecutor {
@@ -14,8 +14,8 @@ impl CpuExecutor {
         let top_k = routing.top_k;
         assert!(top_k <= n_experts && bias.is_none_or(|bias| bias.len() == n_experts));
         let n_groups = routing.groups.map_or(0, |groups| groups.n_groups);
+        reserve(&mut self.scratch, |scratch| &mut scratch.floats, 2 * n_experts + n_groups, 0.0);
         let scratch = &mut *lock(&self.scratch[0]);
-        grow(&mut scratch.floats, 2 * n_experts + n_groups, 0.0);
         grow(&mut scratch.indices, n_experts, 0);
         let tokens = scores.len() / n_experts;
         let mut routes = Routes { top_k, experts: vec![0; tokens * top_k], weights: vec![0.0; tokens * top_k] };

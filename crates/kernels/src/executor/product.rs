@@ -2,7 +2,7 @@
 
 use super::disjoint::Disjoint;
 use super::quantize::bf16_width;
-use super::scratch::{Scratch, grow, lock};
+use super::scratch::{Scratch, lock, reserve};
 use super::{CpuExecutor, MIN_PARALLEL_WORK, TASKS};
 use crate::activations::{ActivationLayout, Bf16Activations, BlockActivations, GROUP, Input};
 use crate::cache_line::CacheLine;
@@ -12,6 +12,7 @@ use crate::dot::interleave::deinterleave_row;
 use crate::dot::ternary::TQ1_WIDTH;
 use crate::matrix::{Matrix, Out, PANEL, Rows};
 use crate::table::{Kernel, Table};
+use std::sync::Mutex;
 use trine_tensor::Format;
 
 impl CpuExecutor {
@@ -48,6 +49,18 @@ impl CpuExecutor {
             tasks if tasks > threads => tasks / threads * threads,
             tasks => tasks,
         };
+        let (scratch, n_groups) = (&mut self.scratch, w.cols / GROUP);
+        let width = bf16_width(w.cols) / size_of::<CacheLine>();
+        match (&kernel, x) {
+            (Kernel::Float(..), Input::Quantized(_)) => {
+                reserve(scratch, |scratch| &mut scratch.strip, width, [CacheLine::ZERO; bf16::ROWS]);
+            }
+            (Kernel::Block(_), Input::Quantized(_)) => {
+                reserve(scratch, |scratch| &mut scratch.groups, n_groups, Group::EMPTY);
+            }
+            (Kernel::Float(..), Input::F32(_)) | (Kernel::Ternary(..), Input::Quantized(_)) => {}
+            _ => reserve_row(scratch, &w),
+        }
         let (len, slots, scratch, table) = (out.len(), Disjoint::of(out), &self.scratch, self.table);
         self.pool.run(tasks, &|task, thread| {
             // Tasks that a thread takes in turn are contiguous, so that it multiplies the rows that it prefetched.
@@ -64,10 +77,8 @@ impl CpuExecutor {
                     kernel(&rows, x, &mut out);
                 }
                 (Kernel::Float(_, Some(kernel)), Input::Quantized(x)) => {
-                    let width = bf16_width(w.cols) / size_of::<CacheLine>();
                     assert!(x.cols == w.cols && x.lines.len() == tokens * width);
                     let strip = &mut lock(&scratch[thread]).strip;
-                    grow(strip, width, [CacheLine::ZERO; bf16::ROWS]);
                     for chunk in Bf16Activations::chunks(&x.lines, width) {
                         kernel(&rows, &chunk, strip, &mut out);
                     }
@@ -75,9 +86,8 @@ impl CpuExecutor {
                 (Kernel::Block(kernel), Input::Quantized(x)) => {
                     assert_eq!(x.blocks.len() * GROUP, tokens * w.cols);
                     let groups = &mut lock(&scratch[thread]).groups;
-                    grow(groups, w.cols / GROUP, Group::EMPTY);
-                    for chunk in BlockActivations::chunks(tokens, w.cols / GROUP) {
-                        kernel(&rows, &BlockActivations::chunk(&x.blocks, w.cols / GROUP, chunk), groups, &mut out);
+                    for chunk in BlockActivations::chunks(tokens, n_groups) {
+                        kernel(&rows, &BlockActivations::chunk(&x.blocks, n_groups, chunk), groups, &mut out);
                     }
                 }
                 (Kernel::Ternary(kernel, layout), Input::Quantized(x)) => {
@@ -93,16 +103,24 @@ impl CpuExecutor {
 
     /// Rows of `matrix` as floats, `[rows.len(), cols]`.
     pub fn gather(&mut self, matrix: Matrix, rows: &[u32], out: &mut [f32]) {
+        reserve_row(&mut self.scratch, &matrix);
         self.rows(out, matrix.cols, 4 * matrix.cols, &|i, out, scratch| {
             (matrix.format.decode)(row_bytes(&matrix, rows[i] as usize, &mut scratch.bytes), matrix.tail, out);
         });
     }
 }
 
+/// Makes room for a row in each thread, as floats and as its format stores it.
+fn reserve_row(scratch: &mut [Mutex<Scratch>], w: &Matrix) {
+    reserve(scratch, |scratch| &mut scratch.floats, w.cols, 0.0);
+    if w.interleaved {
+        reserve(scratch, |scratch| &mut scratch.bytes, w.stride(), 0);
+    }
+}
+
 /// Multiplies rows that are decoded to floats one by one.
 fn decoded_product(table: &Table, w: Matrix, rows: &Rows, x: &[f32], scratch: &mut Scratch, out: &mut Out) {
     let Scratch { floats, bytes: row, .. } = scratch;
-    grow(floats, w.cols, 0.0);
     for i in rows.range.clone() {
         (w.format.decode)(row_bytes(&w, i, row), rows.tail, &mut floats[..w.cols]);
         let bytes = bytemuck::cast_slice(&floats[..w.cols]);
@@ -112,13 +130,13 @@ fn decoded_product(table: &Table, w: Matrix, rows: &Rows, x: &[f32], scratch: &m
     }
 }
 
-/// The bytes of a row as its format stores it; `scratch` is for a row of an interleaved panel.
-fn row_bytes<'a>(w: &Matrix<'a>, i: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+/// The bytes of a row as its format stores it; `scratch` has room for a row of an interleaved panel.
+fn row_bytes<'a>(w: &Matrix<'a>, i: usize, scratch: &'a mut [u8]) -> &'a [u8] {
     let (stride, panel) = (w.stride(), i / PANEL * PANEL);
     if !w.interleaved || panel + PANEL > w.rows {
         return &w.bytes[i * stride..][..stride];
     }
-    scratch.resize(stride, 0);
+    let scratch = &mut scratch[..stride];
     deinterleave_row(w.format, &w.bytes[panel * stride..][..PANEL * stride], i - panel, scratch);
     scratch
 }

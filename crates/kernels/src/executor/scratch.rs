@@ -5,7 +5,7 @@ use crate::dot::bf16::Strip;
 use crate::dot::block::Group;
 use std::sync::{Mutex, MutexGuard};
 
-/// Scratch of one thread.
+/// Scratch of one thread. What [`reserve`] makes is as long for all of them.
 #[derive(Default)]
 pub(super) struct Scratch {
     pub floats: Vec<f32>,
@@ -14,6 +14,8 @@ pub(super) struct Scratch {
     pub groups: Vec<Group>,
     pub strip: Vec<Strip>,
     pub lines: Vec<CacheLine>,
+    /// What was encoded, decoded again.
+    pub decoded: Vec<f32>,
     pub backward: BackwardScratch,
 }
 
@@ -51,11 +53,30 @@ impl PackBuffer {
     }
 }
 
+/// Makes what `of` takes of each thread's scratch at least `len` long. A loop whose threads need it calls this first: a thread that took no
+/// part until then would allocate much later than the others.
+pub(super) fn reserve<T: Clone>(
+    threads: &mut [Mutex<Scratch>],
+    of: fn(&mut Scratch) -> &mut Vec<T>,
+    len: usize,
+    fill: T,
+) {
+    let is_short = |thread: &mut Mutex<Scratch>| of(unlocked(thread)).len() < len;
+    // All threads have as much as the first.
+    if threads.first_mut().is_some_and(is_short) {
+        threads.iter_mut().for_each(|thread| grow(of(unlocked(thread)), len, fill.clone()));
+    }
+}
+
 /// Makes `scratch` at least `len` long.
 pub(super) fn grow<T: Clone>(scratch: &mut Vec<T>, len: usize, fill: T) {
     if scratch.len() < len {
         scratch.resize(len, fill);
     }
+}
+
+fn unlocked<T>(scratch: &mut Mutex<T>) -> &mut T {
+    scratch.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 pub(super) fn lock<T>(scratch: &Mutex<T>) -> MutexGuard<'_, T> {
