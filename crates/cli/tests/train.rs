@@ -418,7 +418,7 @@ fn a_profile_of_training_is_a_trace_and_says_where_a_step_goes() {
     // A run that goes on is profiled alone.
     let more = ["--resume", "--set", "train.steps=42", "--profile", "trace.json", "-q"];
     let ran = train(folder.path(), TINY, &more);
-    assert_eq!((ran.code, &*ran.err), (0, ""));
+    assert!(ran.code == 0 && !ran.err.contains("slowest"), "{}", ran.err);
     let events = trace("trace.json");
     assert_eq!(events["traceEvents"].as_array().unwrap().iter().filter(|event| event["cat"] == "step").count(), 2);
     for (args, expected) in [
