@@ -473,6 +473,8 @@ fn a_profile_has_a_step_for_each_tensor_and_changes_no_byte() {
     let events = trace["traceEvents"].as_array().unwrap();
     let of = |cat: &'static str| events.iter().filter(move |event| event["cat"] == cat);
     assert_eq!((of("step").count(), of("pass").count()), (count, 2 * count));
+    let tensors = trace["otherData"]["tensors"].as_array().unwrap();
+    assert_eq!(tensors.len(), count);
     let span = |event: &Value| ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
     for step in of("step") {
         let [begin, time] = span(step);
@@ -482,9 +484,9 @@ fn a_profile_has_a_step_for_each_tensor_and_changes_no_byte() {
         assert_eq!(phases, ["read", "encode"], "{step}");
         assert!(of("operation").filter(inside).count() > 0 && of("kernel").filter(inside).count() > 0, "{step}");
         assert_eq!(step["name"], step["args"]["tensor"]);
+        let size = tensors.iter().find(|tensor| tensor["name"] == step["name"]).unwrap();
+        assert_eq!(step["args"]["bytes"], size["bytes_after"]);
     }
-    let tensors = trace["otherData"]["tensors"].as_array().unwrap();
-    assert_eq!(tensors.len(), count);
     for tensor in tensors {
         let ms = |key: &str| tensor[key].as_f64().unwrap();
         assert!(ms("read_ms") + ms("write_ms") <= ms("ms") && ms("weights_per_second") > 0.0, "{tensor}");

@@ -22,9 +22,11 @@ impl ActivationMeter {
         self.live.fetch_sub(bytes, Relaxed);
     }
 
-    /// What is in use now.
-    pub fn live(&self) -> usize {
-        self.live.load(Relaxed)
+    /// Says what is in use now.
+    pub fn set(&self, bytes: usize) {
+        self.live.store(bytes, Relaxed);
+        self.peak.fetch_max(bytes, Relaxed);
+        self.recent.store(bytes, Relaxed);
     }
 
     /// The most, ever.

@@ -181,8 +181,7 @@ impl Recorder {
 
     /// Writes down how much memory there is now, `activations` bytes of it for activations.
     pub fn sample_memory(&self, activations: usize) {
-        self.activations.give(self.activations.live());
-        self.activations.take(activations);
+        self.activations.set(activations);
         self.on(|record| record.sample(&self.activations));
     }
 

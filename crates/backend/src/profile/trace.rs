@@ -84,6 +84,9 @@ const OPERATIONS: u8 = 3;
 fn span<'a>(record: &'a Record, event: &'a TraceEvent) -> TensorInfo<'a, Args<'a>> {
     let tensor = event.tensor.map(|tensor| &record.tensors[tensor as usize]);
     let some = |n: u64| Some(n).filter(|&n| n > 0);
+    // A step that is about a tensor has its name, and writes it.
+    let about = tensor.filter(|_| event.level == 0);
+    let (name, bytes) = about.map_or((event.name, event.bytes), |tensor| (&tensor.name, tensor.bytes as u64));
     let args = Args {
         sequences: Some(event.sequences).filter(|&sequences| sequences > 0),
         tokens: Some(event.rows).filter(|&rows| rows > 0),
@@ -91,14 +94,12 @@ fn span<'a>(record: &'a Record, event: &'a TraceEvent) -> TensorInfo<'a, Args<'a
         tensor: tensor.map(|tensor| tensor.name.as_str()),
         format: tensor.map(|tensor| tensor.format),
         shape: tensor.map(|tensor| tensor.shape.as_slice()),
-        bytes: some(event.bytes),
-        bandwidth: rate(event.bytes, event.time),
+        bytes: some(bytes),
+        bandwidth: rate(bytes, event.time),
         operations: some(event.operations),
         gops: rate(event.operations, event.time),
     };
     let (cat, dur) = (CATEGORIES[event.level as usize], Some(micros(event.time)));
-    // A step that is about a tensor has its name.
-    let name = tensor.filter(|_| event.level == 0).map_or(event.name, |tensor| &tensor.name);
     TensorInfo { cat, dur, ..entry(name, "X", event.start, args) }
 }
 
