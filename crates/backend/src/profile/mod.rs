@@ -11,8 +11,8 @@ pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory,
 pub use trine_kernels::{Timeline, WorkSpan};
 
 use crate::{
-    ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf,
-    Role, Routing, Stage,
+    ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape,
+    Op, OpOf, Role, Routing, Stage,
 };
 use record::{ActivationMeter, OpWork};
 use std::collections::HashMap;
@@ -184,8 +184,8 @@ impl<B: Backend> Backend for Profile<B> {
         self.inner.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.inner.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.inner.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {
