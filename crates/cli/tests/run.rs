@@ -48,6 +48,7 @@ fn json_is_one_line_with_every_field() {
         "finish_reason",
         "ids",
         "logprobs",
+        "memory",
         "model",
         "prompt_logprobs",
         "seed",

@@ -15,7 +15,8 @@ pub use trine_kernels::{Timeline, WorkSpan};
 pub use work::{OpWork, PassSize, RoutesSize, WeightSize};
 
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, OpOf, Role, Routing, Stage,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape, OpOf, Role,
+    Routing, Stage,
 };
 use meter::ActivationMeter;
 use std::collections::HashMap;
@@ -181,8 +182,8 @@ impl<B: Backend> Backend for Profile<B> {
         self.inner.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.inner.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.inner.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

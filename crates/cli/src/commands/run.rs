@@ -9,7 +9,7 @@ use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
 use crate::warm::{self, WarmArgs};
 use crate::wrap::Printer;
-use crate::{choices, input, interrupt, table, units};
+use crate::{choices, input, interrupt, memory, table};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -304,14 +304,14 @@ impl Run {
             let mut report = answer.json(llm.tokenizer(), load_time);
             report["model"] = model.display().to_string().into();
             report["seed"] = seed.into();
+            report["memory"] = memory::report(&llm);
             writeln!(std::io::stdout(), "{report}")?;
         }
         if !self.quiet {
             aside!("{}", answer.summary());
         }
         if self.verbose {
-            let used = llm.activation_bytes().map_or("unknown".to_owned(), units::bytes);
-            aside!("activations {used}, planned with kernels and sampling {}", units::bytes(llm.memory().scratch));
+            note!("{}", memory::comparison(&llm));
         }
         self.engine_args.warn(llm.close_disk_cache(), self.quiet);
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })

@@ -18,8 +18,8 @@ use profile::TapeProfile;
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{
-    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvBlock, KvShape, Op, OpOf, Role,
-    Routing, Span, Stage, add_norm,
+    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, Ids, KvBlock, KvShape,
+    Op, OpOf, Role, Routing, Span, Stage, add_norm,
 };
 use trine_kernels::Factors;
 use trine_tensor::View;
@@ -386,8 +386,8 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.device.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.device.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.device.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

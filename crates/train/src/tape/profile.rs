@@ -54,7 +54,7 @@ impl<B: Adjoint> Tape<B> {
     pub(crate) fn end_step(&self) {
         if let Some(recorder) = self.recorder() {
             recorder.end_step();
-            recorder.sample_memory(self.device.activation_bytes().unwrap_or_default() as usize);
+            recorder.sample_memory(self.device.memory().unwrap_or_default().activations as usize);
         }
     }
 }
