@@ -120,7 +120,10 @@ impl Conversion {
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let hf = HfModel::of(&model, format).map_err(Error::from)?;
         let bytes = hf.tensors().iter().map(|info| info.size()).sum::<Result<u64, _>>()?;
-        let count = units::plural(hf.tensors().len() as u64, "tensor");
+        // Fused matrices, and scales beside packed weights, make other numbers of them.
+        let (now, then) = (hf.tensors().len(), model.tensors().len());
+        let of = if now == then { String::new() } else { format!(" for {} of the file", units::count(then as u64)) };
+        let count = format!("{}{of}", units::plural(now as u64, "tensor"));
         if self.dry_run {
             check_folder(&self.output)?;
         }
@@ -175,7 +178,7 @@ impl Conversion {
         let file = self.open()?;
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let found = match search {
-            Some(search) => search.search(&model, &mut recipe, &stop)?,
+            Some(search) => search.search(&model, &mut recipe, &self.output, &stop)?,
             None => None,
         };
         let mut plan = plan(&model, &recipe)?;

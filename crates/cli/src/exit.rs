@@ -17,7 +17,7 @@ pub enum Exit {
     Model = 3,
     /// `trine bench` is slower than its baseline.
     Regression = 4,
-    /// `trine doctor`, `trine verify` or `trine crossval` found a problem.
+    /// `trine doctor`, `trine verify` or `trine crossval` found a problem, `trine diff` a difference, or `trine batch` lines that fail.
     Findings = 5,
     /// `trine bench` cannot tell whether it is slower than its baseline.
     CannotTell = 6,
@@ -32,7 +32,10 @@ pub const STATUSES: [(Exit, &str); 8] = [
     (Exit::Usage, "the command line or a configuration is invalid"),
     (Exit::Model, "the model file cannot be opened, or is invalid"),
     (Exit::Regression, "`trine bench` is slower than its baseline, or does not keep a limit"),
-    (Exit::Findings, "`trine doctor`, `trine verify` or `trine crossval` found a problem"),
+    (
+        Exit::Findings,
+        "`trine doctor`, `trine verify` or `trine crossval` found a problem, `trine diff` a difference, `trine batch` a line that fails",
+    ),
     (Exit::CannotTell, "`trine bench` cannot tell whether it is slower, or keeps a limit"),
     (Exit::Interrupted, "interrupted by Ctrl-C"),
 ];
@@ -330,7 +333,10 @@ fn of_hub(error: &trine_hub::Error) -> Diagnosis {
         Error::NoModel { .. } => "OWNER/REPO:FILE names a file, OWNER/REPO:Q8_0 a format",
         Error::Hash { .. } => "the file was removed: the same command downloads it again",
         Error::Space { .. } => "free some space, or set HF_HUB_CACHE to a folder on another disk",
-        Error::Connection { .. } | Error::Status { .. } => "the same command continues the download",
+        Error::Unreachable { .. } => "check the network; HF_ENDPOINT names another hub, HTTPS_PROXY a proxy",
+        Error::Connection { .. } | Error::Status { .. } => {
+            "the same command tries again, and continues what was downloaded"
+        }
         Error::Io { source, .. } => return (Exit::Work, full(source)),
         Error::Answer { .. } => "HF_ENDPOINT names a hub that speaks the protocol of Hugging Face",
     };

@@ -57,7 +57,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
 ];
 
 /// Options of llama.cpp, Ollama, transformers and vLLM, and ours for the same.
-const OPTIONS_ELSEWHERE: [(&str, &str); 22] = [
+const OPTIONS_ELSEWHERE: [(&str, &str); 26] = [
     ("--n-predict", "max-tokens"),
     ("--predict", "max-tokens"),
     ("--num-predict", "max-tokens"),
@@ -66,11 +66,15 @@ const OPTIONS_ELSEWHERE: [(&str, &str); 22] = [
     ("--repeat-penalty", "repetition-penalty"),
     ("--typical", "typical-p"),
     ("-t", "threads"),
+    ("-tb", "threads-batch"),
     ("-c", "context"),
     ("--ctx-size", "context"),
     ("--num-ctx", "context"),
     ("--max-model-len", "context"),
     ("-b", "batch"),
+    ("-ub", "ubatch"),
+    ("-np", "parallel"),
+    ("-sys", "system"),
     ("--batch-size", "batch"),
     ("--ubatch-size", "ubatch"),
     ("--cache-type-k", "cache-type"),
@@ -82,20 +86,45 @@ const OPTIONS_ELSEWHERE: [(&str, &str); 22] = [
     ("--system-prompt", "system"),
 ];
 
+/// Options of these programs that no command has, and what is there instead.
+const ABSENT: [(&[&str], &str); 4] = [
+    (&["-m", "--model"], "the model is the first argument, without an option: `trine run MODEL`"),
+    (&["-p", "--prompt"], "the prompt is the argument after the model: `trine run MODEL 'Once upon a time'`"),
+    (
+        &["-ngl", "--gpu-layers", "--n-gpu-layers", "--tensor-split", "--main-gpu"],
+        "models run on the CPU; `trine devices` lists devices",
+    ),
+    (
+        &["--lora", "--lora-scaled", "--adapter"],
+        "LoRA adapters are not supported: merge the adapter into its model first",
+    ),
+];
+
 /// Adds the option that is meant to the error about one that `command`, as the words of the command line choose it, does not have.
 fn suggest_option(error: &mut clap::Error, mut command: Command) {
-    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg) else { return };
-    let Some((_, ours)) = OPTIONS_ELSEWHERE.iter().find(|(other, _)| other == name) else { return };
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg).cloned() else { return };
+    // Of letters in a row, the error names the first.
+    let typed = std::env::args().find(|word| word.starts_with(&*name) && !name.starts_with("--")).unwrap_or(name);
     command.build();
     for word in std::env::args().skip(1) {
         command = command.find_subcommand(word).cloned().unwrap_or(command);
     }
+    let usage = ContextValue::StyledStr(command.render_usage());
+    let mut advise = |kind, value| {
+        for kind in [ContextKind::Suggested, ContextKind::SuggestedArg] {
+            error.remove(kind);
+        }
+        error.insert(kind, value);
+        error.insert(ContextKind::Usage, usage.clone());
+    };
+    if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| names.contains(&&*typed)) {
+        return advise(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*instead).into()]));
+    }
+    let Some((_, ours)) = OPTIONS_ELSEWHERE.iter().find(|(other, _)| *other == typed) else { return };
     let has =
         |arg: &Arg| arg.get_long() == Some(ours) || arg.get_visible_aliases().is_some_and(|names| names.contains(ours));
     if command.get_arguments().any(has) {
-        error.remove(ContextKind::Suggested);
-        error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{ours}")));
-        error.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+        advise(ContextKind::SuggestedArg, ContextValue::String(format!("--{ours}")));
     }
 }
 

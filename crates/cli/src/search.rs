@@ -38,7 +38,7 @@ pub struct SearchArgs {
     /// Choose the mixture with so many bits per weight, such as 4.2, that changes predictions least
     ///
     /// Measures the divergence of the model with one group of tensors in each format: matrices of one kind, in a third of the layers. The
-    /// table is kept beside the model, as NAME.costs.json, and used again for other sizes.
+    /// table is kept beside the output, as NAME.costs.json of the model's name, and used again for other sizes.
     #[arg(long, value_name = "BITS", conflicts_with_all = CHOOSES, conflicts_with = "target_size")]
     target_bpw: Option<f64>,
     /// The same for tensors of so many bytes, such as 3.5GiB
@@ -59,11 +59,17 @@ impl SearchArgs {
         self.target_bpw.is_some() || self.target_size.is_some()
     }
 
-    /// Adds the formats of the best mixture to a recipe.
+    /// Adds the formats of the best mixture to a recipe. What was measured is kept in the folder of `output`.
     ///
     /// # Errors
     /// When no mixture is so small, or the model cannot be measured.
-    pub fn search(&self, model: &GgufModel, recipe: &mut Recipe, stop: &AtomicBool) -> Result<Option<Found>> {
+    pub fn search(
+        &self,
+        model: &GgufModel,
+        recipe: &mut Recipe,
+        output: &Path,
+        stop: &AtomicBool,
+    ) -> Result<Option<Found>> {
         let weights: usize = model.tensors().iter().map(|info| info.shape.iter().product::<usize>()).sum();
         let bytes = match (self.target_bpw, self.target_size) {
             (Some(bits), _) if bits.is_finite() && bits > 0.0 => (bits * weights as f64 / 8.0) as u64,
@@ -89,7 +95,7 @@ impl SearchArgs {
         let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
         let measurement = Measurement { model, device: &device, chunks: &chunks, options, recipe: &*recipe };
         check_size(measurement.sizes()?, bytes, weights)?;
-        let path = beside(model.file().path());
+        let path = table_path(model.file().path(), output);
         let of = identity(model, &chunks, recipe);
         let mut known = read(&path)?.filter(|known| known.of == of).unwrap_or(Costs { of, costs: Vec::new() });
         let bar = progress::bar(BAR, 0);
@@ -143,10 +149,11 @@ fn identity(model: &GgufModel, chunks: &Chunks, recipe: &Recipe) -> String {
     format!("{model} {:016x}", hasher.finish())
 }
 
-/// The table of costs of a model.
-fn beside(model: &Path) -> PathBuf {
+/// The table of costs of a model, which takes minutes to measure. The folder of the model may be somebody else's: that of the output is written to
+/// anyway.
+fn table_path(model: &Path, output: &Path) -> PathBuf {
     let name = model.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-    model.with_file_name(format!("{name}.costs.json"))
+    output.with_file_name(format!("{name}.costs.json"))
 }
 
 fn read(path: &Path) -> Result<Option<Costs>> {
@@ -160,14 +167,16 @@ fn read(path: &Path) -> Result<Option<Costs>> {
     }
 }
 
-/// The folder may not be writable: then costs are measured again next time.
+/// Keeps the table, and says where. The folder may not be writable: then costs are measured again next time.
 fn save(path: &Path, costs: &Costs) {
     let write = || {
         let mut file = Replacement::new(path)?;
         serde_json::to_writer_pretty(&mut file, costs)?;
         file.finish()
     };
-    if let Err(error) = write() {
-        note!("warning: {}: the costs of formats are not kept: {error}", table::visible(&path.display().to_string()));
+    let shown = table::visible(&path.display().to_string());
+    match write() {
+        Ok(()) => note!("note: the costs of formats are kept in {shown}, for other sizes"),
+        Err(error) => note!("warning: {shown}: the costs of formats are not kept: {error}"),
     }
 }

@@ -1,13 +1,14 @@
 //! Options for the chat template.
 
-use crate::answer;
 use crate::input::file;
+use crate::{answer, table};
 use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use trine::ChatOptions;
+use trine_api::PLAIN_TEMPLATE;
 use trine_text::Template;
 
 /// The largest file of tools in bytes.
@@ -40,6 +41,27 @@ impl TemplateArgs {
     pub fn any(&self) -> bool {
         self.tools.is_some() || !self.template_arg.is_empty()
     }
+}
+
+/// The template for chats that come as requests, or why there are none. A model without a template goes on with their text.
+pub fn or_plain(template: Result<Template, trine::Error>, quiet: bool) -> Result<Template, String> {
+    let template = match template {
+        Err(trine::Error::NoTemplate) => {
+            if !quiet {
+                note!(
+                    "warning: the model has no chat template: the answer to a chat goes on with the text of its messages"
+                );
+            }
+            return Template::new(PLAIN_TEMPLATE, "", "").map_err(|error| error.to_string());
+        }
+        template => template.map_err(|error| error.to_string()),
+    };
+    if let Err(error) = &template
+        && !quiet
+    {
+        note!("warning: the model cannot chat: {}", table::visible(error));
+    }
+    template
 }
 
 /// Notes what `template` does not use.

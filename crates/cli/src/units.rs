@@ -23,10 +23,23 @@ pub fn date(seconds: u64) -> String {
     time.map_or("unknown".to_owned(), |time| time.format("%Y-%m-%d %H:%M").to_string())
 }
 
-/// An interval, with its level if that is less than 95 %.
+/// An interval of measured numbers, with its level if that is less than 95 %; one measurement has none.
 pub fn between(low: f64, high: f64, confidence: f64) -> String {
-    let sure = if confidence < 0.95 { format!(" ({:.0} %)", confidence * 100.0) } else { String::new() };
-    format!("{}-{}{sure}", measured(low), measured(high))
+    sure(range(low, high), confidence)
+}
+
+/// An interval as a text, with its level if that is less than 95 %; one measurement has none.
+pub fn sure(interval: String, confidence: f64) -> String {
+    match confidence {
+        0.0 => "-".to_owned(),
+        0.95.. => interval,
+        _ => format!("{interval} ({:.0} %)", confidence * 100.0),
+    }
+}
+
+/// The least and the most that a measured number may be.
+pub fn range(low: f64, high: f64) -> String {
+    format!("{}-{}", measured(low), measured(high))
 }
 
 /// A number of things, with their name in the singular or in the plural.

@@ -36,6 +36,27 @@ fn completion(id: &str, body: Value) -> String {
 }
 
 #[test]
+fn chats_with_a_model_that_has_no_template_go_on_with_their_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.jsonl", "out.jsonl"].map(|name| folder.path().join(name));
+    let greedy = |more: Value| {
+        let mut body = json!({"max_tokens": 4, "temperature": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let chat = greedy(json!({"messages": [{"role": "user", "content": "Once upon a time"}]}));
+    let chat = json!({"custom_id": "chat", "method": "POST", "url": "/v1/chat/completions", "body": chat}).to_string();
+    let plain = completion("plain", greedy(json!({"prompt": "Once upon a time"})));
+    std::fs::write(&input, format!("{chat}\n{plain}\n")).unwrap();
+    let ran = batch(&input, &output, &[]);
+    assert!(ran.code == 0 && ran.err.contains("the model has no chat template"), "{}", ran.err);
+    let choice = |answer: &Value, field: &str| answer["response"]["body"]["choices"][0].pointer(field).cloned();
+    let answers = answers(&output);
+    let text = choice(&answers[0], "/message/content");
+    assert!(text.is_some() && text == choice(&answers[1], "/text"), "{answers:?}");
+}
+
+#[test]
 fn each_line_gets_its_answer_or_what_is_wrong_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let [input, output, template] = ["in.jsonl", "out.jsonl", "chat.jinja"].map(|name| folder.path().join(name));
@@ -93,7 +114,7 @@ fn each_line_gets_its_answer_or_what_is_wrong_with_it() {
     // A byte order mark, and a last line without an end.
     std::fs::write(&input, format!("\u{FEFF}{}", lines.join("\n"))).unwrap();
     let ran = batch(&input, &output, &["--template", &template.display().to_string(), "--json"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.code, 5, "{}", ran.err);
     assert_eq!((&ran.json()["lines"], &ran.json()["failed"]), (&cases.len().into(), &(cases.len() - 2).into()));
     let found = answers(&output);
     for ((line, (pointer, expected)), answer) in cases.iter().zip(&found) {
@@ -155,7 +176,7 @@ fn answers_keep_to_their_response_format() {
     ];
     std::fs::write(&input, cases.each_ref().map(|(line, _)| line.as_str()).join("\n")).unwrap();
     let ran = batch(&input, &output, &["--json"]);
-    assert_eq!((ran.code, &ran.json()["failed"]), (0, &7.into()), "{}", ran.err);
+    assert_eq!((ran.code, &ran.json()["failed"]), (5, &7.into()), "{}", ran.err);
     for ((line, wrong), answer) in cases.iter().zip(answers(&output)) {
         if let Some((pointer, expected)) = wrong {
             let found = answer.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{line}: {answer}"));
@@ -206,7 +227,7 @@ fn a_request_may_ask_for_several_answers_and_name_tools() {
     ];
     std::fs::write(&input, cases.join("\n")).unwrap();
     let ran = batch(&input, &output, &["--template", &template.display().to_string(), "--json", "--parallel", "2"]);
-    assert_eq!((ran.code, &ran.json()["failed"]), (0, &2.into()), "{}", ran.err);
+    assert_eq!((ran.code, &ran.json()["failed"]), (5, &2.into()), "{}", ran.err);
     let found = answers(&output);
     let at = |line: usize, pointer: &str| found[line].pointer(&format!("/response/body/{pointer}")).cloned();
     let text = |line: usize, choice: usize| at(line, &format!("choices/{choice}/text")).unwrap();
@@ -269,7 +290,7 @@ fn embeddings_are_those_of_the_texts_alone() {
         for passes in ["1", "20", "512"] {
             let paths = [&input, &output].map(|path| path.display().to_string());
             let ran = trine_with(&["batch", &model, &paths[0], &paths[1], "--force", "--json", "--batch", passes]);
-            assert_eq!((ran.code, &ran.json()["failed"]), (0, &9.into()), "{}", ran.err);
+            assert_eq!((ran.code, &ran.json()["failed"]), (5, &9.into()), "{}", ran.err);
             let found = answers(&output);
             assert_eq!(found.len(), cases.len());
             for ((line, wrong), answer) in cases.iter().zip(&found) {

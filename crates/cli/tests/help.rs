@@ -162,6 +162,13 @@ fn a_foreign_option_names_ours_and_a_negative_number_is_a_value() {
         (&["run", "x", "y", "--repeat-penalty", "1"], "'--repetition-penalty'"),
         (&["run", "x", "y", "-t", "4"], "'--threads'"),
         (&["batch", "x", "y", "z", "--ctx-size=4"], "'--context'"),
+        (&["run", "x", "y", "-tb", "4"], "'--threads-batch'"),
+        (&["run", "x", "y", "-c", "4"], "'--context'"),
+        (&["run", "-m", "x", "-p", "y"], "the model is the first argument"),
+        (&["serve", "x", "-p", "y"], "the prompt is the argument after the model"),
+        (&["serve", "x", "-ngl", "99"], "models run on the CPU"),
+        (&["run", "x", "y", "--gpu-layers", "99"], "models run on the CPU"),
+        (&["run", "x", "y", "--lora", "z"], "LoRA adapters are not supported"),
         (&["batch", "x", "y", "z", "--seed", "-1"], "invalid value '-1' for '--seed"),
         (&["run", "x", "y", "--mem-limit", "-5"], "invalid value '-5' for '--mem-limit"),
     ] {

@@ -6,6 +6,7 @@ mod hub;
 
 use common::{Ran, llama, run, trine};
 use hub::{FakeHub, Reply, noise};
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -199,4 +200,25 @@ fn killed_downloads_leave_no_broken_file_and_are_completed() {
     hub.on(|_, reply| reply);
     let pulled = ran(&hub, folder.path(), &["pull", REPO, "-q"]);
     assert!(std::fs::read(pulled.out.trim()).unwrap() == content, "{}", pulled.err);
+}
+
+#[test]
+fn a_hub_that_is_not_reached_is_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens at a port that was just free.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = trine();
+    command.args(["pull", REPO, "--dry-run"]).env("HF_HUB_CACHE", folder.path());
+    command.env("HF_ENDPOINT", format!("http://127.0.0.1:{port}")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
+    err.read_line(&mut line).unwrap();
+    assert!(line.starts_with(&format!("warning: cannot reach 127.0.0.1:{port}: ")), "{line}");
+    assert!(line.ends_with("; trying again in 1 s\n"), "{line}");
+    let status = child.wait().unwrap();
+    let mut rest = String::new();
+    err.read_to_string(&mut rest).unwrap();
+    assert_eq!(status.code(), Some(1), "{rest}");
+    assert!(rest.starts_with("error: cannot reach") && rest.contains("HF_ENDPOINT names another hub"), "{rest}");
 }

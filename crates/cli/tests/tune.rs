@@ -3,7 +3,7 @@
 mod common;
 
 use common::{llama, run, trine};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
@@ -22,12 +22,18 @@ fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
     let (expected, err) = answer(&[]);
     assert!(!err.contains("options from"), "{err}");
 
-    let report = with(&["tune", "embedded:stories", "--json"]).json();
+    let report = with(&["tune", "embedded:stories", "--under-load", "--json"]).json();
     let file = report["file"].as_str().unwrap();
     let trials = report["report"]["trials"].as_array().unwrap();
+    let unsure = report["report"]["unsure"].as_array().unwrap();
+    assert!(report["written"] == true && unsure.iter().all(|unsure| unsure[1] == "spread"), "{report}");
     for option in ["repack", "huge-pages", "threads", "threads-batch", "prefill-chunk"] {
         let of: Vec<&Value> = trials.iter().filter(|trial| trial["option"] == option).collect();
         let chosen: Vec<&Value> = of.iter().copied().filter(|trial| trial["chosen"] == true).collect();
+        if unsure.contains(&json!([option, "spread"])) {
+            assert!(chosen.is_empty() && report["options"][option].is_null(), "{option}: {report}");
+            continue;
+        }
         assert_eq!(chosen.len(), 1, "{option}: {report}");
         // Copies of weights are made where there is memory for them.
         let value = if chosen[0]["value"] == "on" { "auto" } else { chosen[0]["value"].as_str().unwrap() };
@@ -41,9 +47,14 @@ fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
     let of = |option: &str| trials.iter().filter(|trial| trial["option"] == option).cloned().collect::<Vec<Value>>();
     let (parallel, types) = (of("parallel"), of("cache-type"));
     let speeds: Vec<f64> = parallel.iter().map(|trial| trial["decode"].as_f64().unwrap()).collect();
-    let star = parallel.iter().position(|trial| trial["chosen"] == true).unwrap();
+    let star = parallel.iter().position(|trial| trial["chosen"] == true);
     let highest = speeds.iter().copied().fold(0.0, f64::max);
-    assert_eq!(speeds.iter().position(|speed| 1.1 * speed >= highest), Some(star), "{report}");
+    let best = speeds.iter().position(|speed| 1.1 * speed >= highest);
+    assert_eq!(star, best.filter(|_| !unsure.contains(&json!(["parallel", "spread"]))), "{report}");
+    // What others took can be told of runs that are repeated until it can.
+    if cfg!(target_os = "linux") {
+        assert!(trials.iter().all(|trial| trial["foreign"].is_f64()), "{report}");
+    }
     assert!(types.len() == 5 && types.iter().all(|trial| trial["chosen"] == false), "{report}");
     assert!(!std::fs::read_to_string(file).unwrap().contains("parallel"));
     let (ids, err) = answer(&[]);
@@ -68,9 +79,9 @@ fn what_is_found_counts_for_the_model_unless_something_else_is_said() {
 fn time_that_is_over_is_said_and_files_of_the_model_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("tuning.toml").display().to_string();
-    let ran = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "-o", &output]), "");
+    let ran = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "--under-load", "-o", &output]), "");
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let again = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "-o", &output]), "");
+    let again = run(trine().args(["tune", "embedded:stories", "--seconds", "1", "--under-load", "-o", &output]), "");
     assert!(again.code == 2 && again.err.contains("--force replaces it"), "{} {}", again.code, again.err);
     let ran = run(trine().args(["run", &llama(), "x", "--raw", "--max-tokens", "1", "--tuning", &output]), "");
     assert!(ran.code == 0 && ran.err.contains(&format!("options from {output}")), "{}", ran.err);

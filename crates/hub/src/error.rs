@@ -13,7 +13,10 @@ pub enum Error {
     Name { what: &'static str, expected: &'static str, found: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// The hub cannot be reached, or the connection breaks again and again.
+    /// No connection is made.
+    #[error("cannot reach {host}: {problem}")]
+    Unreachable { host: String, problem: String },
+    /// The connection breaks again and again.
     #[error("{host}: {problem}")]
     Connection { host: String, problem: String },
     /// The hub answers what its protocol does not allow.

@@ -2,12 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use ureq::http::{Method, Request, Response, Uri, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 /// Where models are if nothing else is said.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -99,8 +100,9 @@ impl Attempts<'_> {
         if self.left == 0 || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
             return Err(error);
         }
-        progress.retry();
-        let until = Instant::now() + asked.unwrap_or(self.wait);
+        let wait = asked.unwrap_or(self.wait);
+        progress.retry(&error, wait);
+        let until = Instant::now() + wait;
         self.wait = (self.wait * 2).min(LONGEST_WAIT / 4);
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             if self.http.is_stopped() {
@@ -157,13 +159,24 @@ pub fn host(uri: &Uri) -> String {
     format!("{}{port}", uri.host().unwrap_or("?"))
 }
 
+/// What the system says where no connection is made.
+const UNREACHABLE: [ErrorKind; 4] =
+    [ErrorKind::ConnectionRefused, ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable, ErrorKind::NetworkDown];
+
 pub fn broken(host: &str, error: &ureq::Error) -> Failure {
     let problem = match error {
         ureq::Error::Timeout(_) => "the connection stalls".to_owned(),
         ureq::Error::HostNotFound => "no host of this name is found".to_owned(),
         error => error.to_string(),
     };
-    let error_ = Error::Connection { host: host.to_owned(), problem };
+    let is_unreachable = match error {
+        ureq::Error::Io(error) => UNREACHABLE.contains(&error.kind()),
+        ureq::Error::Timeout(when) => matches!(when, Timeout::Connect | Timeout::Resolve),
+        error => matches!(error, ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
+    };
+    let host = host.to_owned();
+    let error_ =
+        if is_unreachable { Error::Unreachable { host, problem } } else { Error::Connection { host, problem } };
     match error {
         ureq::Error::Io(_)
         | ureq::Error::Timeout(_)

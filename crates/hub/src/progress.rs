@@ -1,6 +1,9 @@
 //! How far a download is.
 
+use crate::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Counters that another thread may read while [`crate::Hub::pull`] runs.
 #[derive(Debug, Default)]
@@ -13,6 +16,7 @@ pub struct Progress {
     to_check: AtomicU64,
     checked: AtomicU64,
     retries: AtomicU64,
+    first_retry: Mutex<Option<(String, Duration)>>,
 }
 
 impl Progress {
@@ -41,6 +45,11 @@ impl Progress {
         self.retries.load(Relaxed)
     }
 
+    /// Why the first request was repeated, and how long it waits, if one was; `None` if that was asked before.
+    pub fn take_first_retry(&self) -> Option<(String, Duration)> {
+        self.first_retry.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(crate) fn expect(&self, total: u64, kept: u64) {
         self.total.fetch_add(total, Relaxed);
         self.kept.fetch_add(kept, Relaxed);
@@ -58,7 +67,10 @@ impl Progress {
         self.checked.fetch_add(bytes, Relaxed);
     }
 
-    pub(crate) fn retry(&self) {
-        self.retries.fetch_add(1, Relaxed);
+    pub(crate) fn retry(&self, error: &Error, wait: Duration) {
+        if self.retries.fetch_add(1, Relaxed) == 0 {
+            let mut first = self.first_retry.lock().unwrap_or_else(PoisonError::into_inner);
+            *first = Some((error.to_string(), wait));
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::interrupt::{self, Input};
 use crate::load::{EngineArgs, LoadArgs};
 use crate::output::{self, OutputFile};
 use crate::warm::{self, WarmArgs};
-use crate::{progress, units};
+use crate::{progress, template, units};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
@@ -29,8 +29,8 @@ use trine_lab::append::open_to_append;
 /// "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 64}}; the url may be
 /// /v1/completions, with a prompt, or in all lines /v1/embeddings, with an input. Each line gets one in the output, in the same
 /// order. A request that is refused, a line that is no request and a custom_id that was there before get a line that says what is
-/// wrong. What a request does not say is as the model recommends. Tools go to the chat template, and the model writes its calls as
-/// text.
+/// wrong, and the exit status is 5. What a request does not say is as the model recommends. Tools go to the chat template, and the
+/// model writes its calls as text. A model without a chat template goes on with the text of the messages.
 ///
 /// The answer to a line does not depend on --parallel or the machine. --resume continues after the last complete line, after
 /// any end of the earlier run. The options must be the same as before; only the input, the model with its tokenizer, template and
@@ -148,7 +148,7 @@ impl Batch {
             );
         }
         if complete {
-            return Ok(Exit::Done);
+            return Ok(if failed == 0 { Exit::Done } else { Exit::Findings });
         }
         // A pipe starts anew.
         let how = if self.output.is_file() { ": --resume continues" } else { "" };
@@ -184,7 +184,7 @@ impl Batch {
         let sampling = Sampling::default().recommended(llm.generation());
         let (model, context) = (self.model.display().to_string(), llm.context());
         let (mut engine, template) = llm.into_parts();
-        let template = template.map_err(|error| error.to_string());
+        let template = template::or_plain(template, self.quiet);
         let served = Arc::new(Served::new(&model, engine.tokenizer().clone(), template, sampling, context));
         let options = BatchOptions { served: &served, seed: self.seed, parallel: self.parallel as usize };
         let Files { lines, answered, output } = &mut files;

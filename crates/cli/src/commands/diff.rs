@@ -1,6 +1,6 @@
 use crate::exit::Exit;
 use crate::load::LayoutArgs;
-use crate::{interrupt, progress, table};
+use crate::{interrupt, progress, table, units};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -15,7 +15,7 @@ use trine_model::GgufModel;
 /// Compare two models
 ///
 /// Compares keys, tokenizer and chat template, and the numbers of each tensor. One of the two may be a folder and the other a GGUF
-/// file.
+/// file. The exit status is 5 if they differ in more than the formats of equal weights.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine diff model-f16.gguf model-q4_k.gguf\n  \
@@ -55,7 +55,7 @@ impl DiffCommand {
         } else {
             print(&found, &mut out)?
         }
-        Ok(Exit::Done)
+        Ok(if found.is_same() { Exit::Done } else { Exit::Findings })
     }
 }
 
@@ -115,7 +115,16 @@ fn print(diff: &Diff, out: &mut impl Write) -> Result<()> {
         writeln!(out, "{}", table::columns(&rows, 2))?;
     }
     let same = diff.tensors.len() - (rows.len() - 1);
-    let words = if diff.is_same() { "the same model" } else { "the models differ" };
+    let lone = diff.only_first.len() + diff.only_second.len();
+    let counts =
+        [(diff.keys.len(), "key", ""), (diff.tensors.len() - same, "tensor", ""), (lone, "tensor", " of one alone")];
+    let counted = counts.into_iter().filter(|(n, ..)| *n > 0);
+    let differ: Vec<String> =
+        counted.map(|(n, what, which)| format!("{}{which}", units::plural(n as u64, what))).collect();
+    let words = match diff.is_same() {
+        true => "the same model".to_owned(),
+        false => format!("the models differ in {}", differ.join(", ")),
+    };
     writeln!(out, "{words}: {same} of {} tensors equal", diff.tensors.len())?;
     Ok(())
 }

@@ -66,7 +66,8 @@ impl Pull {
         let hub = Hub::new(&options)?;
         let waits = progress::spinner(&format!("asking for {reference}"), self.quiet);
         let asked = Progress::default();
-        let plan = attended(&hub, &stop, || {}, || hub.plan(&reference, &self.revision, &asked));
+        let plan =
+            attended(&hub, &stop, || self.say_retry(&waits, &asked), || hub.plan(&reference, &self.revision, &asked));
         waits.finish_and_clear();
         let plan = plan?;
         if self.dry_run {
@@ -79,12 +80,22 @@ impl Pull {
         bar.set_position(plan.size() - plan.missing());
         bar.reset_eta();
         let counts = Progress::default();
-        let show = || show(&bar, &counts, &plan);
+        let show = || {
+            self.say_retry(&bar, &counts);
+            show(&bar, &counts, &plan);
+        };
         let pulled = attended(&hub, &stop, show, || hub.pull(&plan, &counts));
         bar.finish_and_clear();
         let pulled = pulled?;
         self.print_report(&plan, &pulled)?;
         Ok(Exit::Done)
+    }
+
+    /// Says that a request failed and is repeated: the first time, since there may be many.
+    fn say_retry(&self, bar: &ProgressBar, counts: &Progress) {
+        if let Some((problem, wait)) = counts.take_first_retry().filter(|_| !self.quiet) {
+            bar.suspend(|| note!("warning: {}; trying again in {} s", visible(&problem), wait.as_secs_f64().ceil()));
+        }
     }
 
     fn print_plan(&self, plan: &Plan) -> Result<()> {

@@ -1,4 +1,4 @@
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::secret;
 use crate::top::{Watch, draw};
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Watch a server: requests, speed, cache, memory
 ///
-/// On a terminal it draws the last minute and the last hour; elsewhere, or with --json, it prints a line each time.
+/// Draws the last minute and the last hour on a terminal, and ends with q. --json prints a line each time instead.
 ///
 /// What is unusual is a warning: when the 95th percentile of the time to the first token, or the 99th of the time between tokens, was
 /// far above the minutes before for three minutes.
@@ -42,8 +42,12 @@ pub struct Top {
 impl Top {
     pub fn run(self) -> Result<Exit> {
         let mut watch = Watch::new(&self.url, self.key.clone());
-        if self.json || !std::io::stdout().is_terminal() {
+        if self.json {
             return self.print(&mut watch);
+        }
+        if !std::io::stdout().is_terminal() {
+            let message = "expected a terminal to draw on, found another output".to_owned();
+            return Err(UsageError { message, hint: "--json prints a line each time" }.into());
         }
         let mut terminal = ratatui::try_init().context("the terminal cannot be drawn on: --json prints lines")?;
         let url = secret::public(&self.url);

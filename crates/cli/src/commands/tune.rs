@@ -15,14 +15,18 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use trine_backend::{CacheType, KV_FORMATS, Topology};
-use trine_lab::tune::{Trial, TuneOptions, TuneReport, tune};
+use trine_lab::bench::FOREIGN;
+use trine_lab::tune::{Doubt, Trial, TuneOptions, TuneReport, tune};
 use trine_model::DeviceOptions;
 
 /// Find the fastest options of this machine for a model
 ///
 /// Measures answers and prompts with more and fewer threads, with weights repacked and in huge pages, and with longer and shorter
 /// forward passes, and writes what is fastest to a file that `run`, `serve`, `batch`, `generate-data`, `bench` and `info` read for
-/// this model: --tuning off ignores it. None of it changes an answer. Nothing else should run meanwhile.
+/// this model, and say so: --tuning off ignores it. None of it changes an answer.
+///
+/// Nothing else should run meanwhile. Where others take more than 10 % of the CPUs, which Linux tells, it is measured again, up to three
+/// times; if they still do, no file is written. An option whose speeds vary too much to tell the best value is left out.
 ///
 /// Two options are measured and not written. The star of --parallel is at the fewest sequences that have nine tenths of the highest
 /// speed together; each needs a cache of its own. Types of the cache, which are measured after 2,048 tokens, change answers.
@@ -43,6 +47,9 @@ pub struct Tune {
     /// Replace an existing file
     #[arg(long, requires = "output")]
     force: bool,
+    /// Write the file although others took more than 10 % of the CPUs
+    #[arg(long)]
+    under_load: bool,
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
@@ -84,6 +91,7 @@ impl Tune {
             sequences: vec![1, 2, 4, 8, 16, 32],
             cache_types: KV_FORMATS.iter().map(|format| CacheType::both(format)).collect(),
             time: Duration::from_secs(self.seconds),
+            foreign: if self.under_load { f64::INFINITY } else { FOREIGN },
             stop: stop.clone(),
         };
         let bar = progress::bar("measuring {msg}", 0);
@@ -95,41 +103,68 @@ impl Tune {
         bar.finish_and_clear();
         let report = report?;
         let text = toml(&self.model.display().to_string(), &report);
+        let disturbed = report.unsure.iter().any(|(option, doubt)| *doubt == Doubt::Foreign && TUNED.contains(option));
         // What was measured in less time must not replace it without being told.
-        let kept = self.output.is_none() && path.exists() && !report.left_out.is_empty();
-        if !kept {
+        let kept = self.output.is_none() && path.exists() && !(report.left_out.is_empty() && report.unsure.is_empty());
+        let is_written = !kept && !disturbed;
+        if is_written {
             output.write(|out| out.write_all(text.as_bytes()))?;
         }
         let mut out = std::io::stdout().lock();
         if self.json {
             let chosen: serde_json::Map<_, _> =
                 report.chosen().map(|(option, value)| (option.to_owned(), option_value(value).into())).collect();
-            writeln!(out, "{}", json!({ "file": path, "options": chosen, "report": report }))?;
+            writeln!(out, "{}", json!({ "file": path, "written": is_written, "options": chosen, "report": report }))?;
             return Ok(Exit::Done);
         }
-        writeln!(out, "{}", columns(&rows(&report), 2))?;
+        writeln!(out, "{}\n{LEGEND}", columns(&rows(&report), 2))?;
         for option in &report.left_out {
             note!(
                 "note: --{option} was not measured in full, and stays as it is: the time was over; --seconds gives more"
             );
         }
+        for (option, doubt) in &report.unsure {
+            let why = match doubt {
+                Doubt::Foreign => "others took too much of the CPUs",
+                Doubt::Spread => "the speeds vary too much to tell the best",
+            };
+            note!("note: --{option} stays as it is: {why}");
+        }
         let speed = |speed: Option<f64>| speed.map_or("unknown".to_owned(), units::measured);
         let (decode, prompt) = (speed(report.decode), speed(report.prompt));
-        let file = if kept { "not written, as there is a file" } else { "written to" };
+        let file = match is_written {
+            true => "written to",
+            false if disturbed => "measure again on a quiet machine, or add --under-load: not written to",
+            false => "there is a file already: not written to",
+        };
         writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s; {file} {}", path.display())?;
         Ok(Exit::Done)
     }
 }
 
+/// What the columns are.
+const LEGEND: &str =
+    "*: chosen; range: where the median may lie; others: CPU time that the host and other processes took";
+
 /// What was measured; a star before the best.
-fn rows(report: &TuneReport) -> Vec<[String; 4]> {
+fn rows(report: &TuneReport) -> Vec<[String; 7]> {
     let speed = |speed: Option<f64>| speed.map_or_else(String::new, units::measured);
-    let row = |trial: &Trial| {
-        let mark = if trial.chosen { "*" } else { "" };
-        let option = format!("--{} {}", trial.option, option_value(&trial.value));
-        [option, mark.to_owned(), speed(trial.decode), speed(trial.prompt)]
+    let range = |speed: Option<f64>, range: Option<[f64; 2]>| match range {
+        Some([low, high]) => units::range(low, high),
+        None => speed.map_or_else(String::new, |_| "-".to_owned()),
     };
-    let head = ["option", "", "answers, tokens/s", "prompts, tokens/s"].map(str::to_owned);
+    let row = |trial: &Trial| {
+        [
+            format!("--{} {}", trial.option, option_value(&trial.value)),
+            if trial.chosen { "*" } else { "" }.to_owned(),
+            speed(trial.decode),
+            range(trial.decode, trial.decode_interval),
+            speed(trial.prompt),
+            range(trial.prompt, trial.prompt_interval),
+            trial.foreign.map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
+        ]
+    };
+    let head = ["option", "", "answers, tokens/s", "range", "prompts, tokens/s", "range", "others"].map(str::to_owned);
     std::iter::once(head).chain(report.trials.iter().map(row)).collect()
 }
 

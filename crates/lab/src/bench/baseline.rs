@@ -175,7 +175,7 @@ fn judge(now: &Outcome, then: Option<&Outcome>, threshold: f64) -> Comparison {
     let verdict = match interval {
         // Slower than memory explains.
         Some((_, high)) if high < memory.min(1.0) && ratio < (1.0 - threshold) * memory.min(1.0) => {
-            match (noise(then), noise(now)) {
+            match (then.foreign(), now.foreign()) {
                 (Some(then), Some(now)) if now <= then + SAME_NOISE => Verdict::Regression,
                 (then, now) => Verdict::OtherNoise { then, now },
             }
@@ -216,9 +216,4 @@ fn by_memory(then: &Outcome, now: &Outcome) -> f64 {
 /// The median bandwidth around the runs.
 fn bandwidth(outcome: &Outcome) -> Option<f64> {
     median(outcome.samples.iter().map(|sample| sample.bandwidth))
-}
-
-/// The median share of the CPUs that the host and other processes took together.
-fn noise(outcome: &Outcome) -> Option<f64> {
-    median(outcome.samples.iter().map(|sample| sample.noise.map(|noise| noise.steal + noise.others)))
 }

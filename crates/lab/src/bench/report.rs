@@ -221,6 +221,11 @@ fn speeds(tokens: usize, samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| tokens as f64 / sample.seconds).collect()
 }
 
+/// Median share of CPU time that others took during the runs.
+fn taken_by_others(samples: &[Sample]) -> Option<f64> {
+    median(samples.iter().map(|sample| sample.noise.map(|noise| noise.steal + noise.others)))
+}
+
 /// The median of values that are all known.
 pub(super) fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     median_interval(&values.collect::<Option<Vec<f64>>>()?).map(|interval| interval.median)
@@ -286,6 +291,11 @@ impl Outcome {
         Outcome { per_core: Some(speed / threads.max(1) as f64), per_gib, ..self }
     }
 
+    /// Median share of CPU time that the host and other processes took; `None` where the system does not tell.
+    pub fn foreign(&self) -> Option<f64> {
+        taken_by_others(&self.samples)
+    }
+
     /// Tokens per second of each run.
     pub fn speeds(&self) -> Vec<f64> {
         speeds(self.tokens, &self.samples)
@@ -300,7 +310,7 @@ impl Versus {
         let ratios: Vec<f64> =
             ours.kept.iter().zip(&theirs.kept).map(|(ours, theirs)| theirs.seconds / ours.seconds).collect();
         let ratio = median_interval(&ratios)?;
-        let took = median(ours.kept.iter().map(|sample| sample.noise.map(|noise| noise.steal + noise.others)));
+        let took = taken_by_others(&ours.kept);
         let quiet = took.is_none_or(|took| took <= foreign);
         let known = |x: f64| quiet.then_some(x);
         Some(Versus {

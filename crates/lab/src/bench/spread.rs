@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     pub mean: f64,
-    /// Of the population, as NumPy's `std`.
+    /// Of the population, as NumPy's `std`: 0 for one number.
     pub sd: f64,
     /// The standard deviation over the mean; `None` where the mean is 0.
     pub cv: Option<f64>,

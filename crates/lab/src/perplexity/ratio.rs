@@ -9,7 +9,7 @@ const Z: f64 = 1.959963984540054;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     pub value: f64,
-    /// The least that it may be; unknown with a single unit.
+    /// The least that it may be, which is not below zero where no unit is; unknown with a single unit.
     pub low: Option<f64>,
     pub high: Option<f64>,
 }
@@ -26,9 +26,11 @@ impl Estimate {
         if x == 0.0 {
             return None;
         }
+        let least = if units.clone().all(|(y, _)| y >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
         let squares: f64 = units.map(|(y, x)| (y - value * x).powi(2)).sum();
         let margin = (n > 1.0).then(|| student(n - 1.0) * (squares * n / (n - 1.0)).sqrt() / x);
-        Some(Estimate { value, low: margin.map(|margin| value - margin), high: margin.map(|margin| value + margin) })
+        let low = margin.map(|margin| (value - margin).max(least));
+        Some(Estimate { value, low, high: margin.map(|margin| value + margin) })
     }
 
     /// The same of another number, which grows with this one.
@@ -89,5 +91,12 @@ mod tests {
     fn a_single_unit_has_no_interval_and_none_has_no_ratio() {
         assert_eq!(Estimate::ratio([(3.0, 2.0)].into_iter()), Some(Estimate { value: 1.5, low: None, high: None }));
         assert_eq!(Estimate::ratio([(3.0, 0.0)].into_iter()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_negative_has_no_interval_below_zero() {
+        let low = |units: [(f64, f64); 2]| Estimate::ratio(units.into_iter()).unwrap().low.unwrap();
+        assert_eq!(low([(0.1, 1.0), (4.0, 1.0)]), 0.0);
+        assert!(low([(-0.1, 1.0), (4.0, 1.0)]) < 0.0);
     }
 }

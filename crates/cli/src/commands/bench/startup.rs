@@ -66,6 +66,7 @@ impl Startup {
         };
         let programs: Vec<Option<&str>> = std::iter::once(None).chain(self.against.as_deref().map(Some)).collect();
         let start = |program: Option<&str>| program.map_or_else(|| self.start(&model), peer);
+        let can_forget = !files.is_empty() && files.iter().all(|file| forget(file));
         // One start that does not count shows that the model answers.
         programs.iter().try_for_each(|&program| start(program).map(drop))?;
         let mut starts = vec![[Vec::new(), Vec::new()]; programs.len()];
@@ -74,7 +75,7 @@ impl Startup {
                 if stop.load(Relaxed) {
                     return Err(trine_lab::bench::Error::Cancelled.into());
                 }
-                if !files.is_empty() && files.iter().all(|file| forget(file)) {
+                if can_forget && files.iter().all(|file| forget(file)) {
                     cold.push(start(program)?);
                 }
                 warm.push(start(program)?);
@@ -86,6 +87,9 @@ impl Startup {
             let name = program.map_or("trine", |_| "peer");
             [(name, "cold", cold), (name, "warm", warm)]
         });
+        let has_cold = starts.iter().all(|[cold, _]| !cold.is_empty());
+        // Nothing was measured: the legend says why.
+        let kinds = kinds.filter(|(_, name, _)| has_cold || *name == "warm");
         for (program, name, starts) in kinds {
             for (key, title) in MEASURES {
                 if program == "peer" && PEER.iter().all(|known| *known != key) {
@@ -94,6 +98,8 @@ impl Startup {
                 let values: Option<Vec<f64>> = starts.iter().map(|start| start[key].as_f64()).collect();
                 let values = values.unwrap_or_default();
                 let (found, spread) = (median_interval(&values), Spread::of(&values));
+                // One start does not vary.
+                let varies = spread.filter(|_| values.len() > 1).and_then(|spread| spread.cv);
                 let shown = |value: f64| match key.ends_with("bytes") {
                     true => units::bytes(value as u64),
                     false => format!("{:.1} ms", 1e3 * value),
@@ -103,8 +109,11 @@ impl Startup {
                     name.to_owned(),
                     title.to_owned(),
                     found.map_or("unknown".to_owned(), |found| shown(found.median)),
-                    found.map_or(String::new(), |found| format!("{} to {}", shown(found.low), shown(found.high))),
-                    spread.and_then(|spread| spread.cv).map_or(String::new(), |cv| format!("{:.1} %", 100.0 * cv)),
+                    found.map_or(String::new(), |found| {
+                        let interval = format!("{} to {}", shown(found.low), shown(found.high));
+                        units::sure(interval, found.confidence)
+                    }),
+                    varies.map_or("-".to_owned(), |cv| format!("{:.1} %", 100.0 * cv)),
                 ]);
                 results.push(json!({
                     "program": program, "start": name, "measure": key, "median": found.map(|found| found.median), "low": found.map(|found| found.low),
@@ -115,8 +124,16 @@ impl Startup {
         let report = json!({
             "trine": env!("CARGO_PKG_VERSION"), "machine": measure::machine(), "model": model, "against": self.against, "results": results,
         });
-        let legend = "first token: from the start of loading; process: from its start to its end";
-        self.report.print(&report, &rows, 3, legend)?;
+        let mut legend = "95 %: interval of the median, with how sure it is where the starts are too few for that;\n\
+            first token: from the start of loading; process: from its start to its end"
+            .to_owned();
+        if !has_cold {
+            legend += match files.is_empty() {
+                true => "\nno cold starts: the model is part of the program",
+                false => "\nno cold starts: the system does not forget the file",
+            };
+        }
+        self.report.print(&report, &rows, 3, &legend)?;
         Ok(Exit::Done)
     }
 

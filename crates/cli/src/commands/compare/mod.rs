@@ -112,6 +112,9 @@ impl Compare {
             let Some(path) = path else { continue };
             let bytes = picture::draw(&rows, is_png)?;
             OutputFile::new(path, &text)?.write(|out| out.write_all(&bytes))?;
+            if !self.quiet {
+                note!("note: the picture is in {}", visible(&path.display().to_string()));
+            }
         }
         let mut out = io::stdout().lock();
         if self.json {

@@ -1,6 +1,7 @@
 //! The picture of `trine compare`: divergence over size and speed, as SVG or PNG.
 
 use super::Row;
+use crate::units;
 use anyhow::{Result, anyhow};
 use font8x8::legacy::BASIC_LEGACY;
 use plotters::coord::Shift;
@@ -40,7 +41,8 @@ where
     if others().next().is_none() {
         return Err("no file differs from the reference".into());
     }
-    let area = area.titled("Divergence from the reference", ("sans-serif", 20))?;
+    let reference = rows.first().map(name).unwrap_or_default();
+    let area = area.titled(&format!("Divergence from {reference}"), ("sans-serif", 20))?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
     let point = |x: f64, row: &Row| (x, row.divergence.mean_kl, name(row));
     scatter(&left, "bits per weight", others().map(|row| point(row.bits_per_weight, row)).collect())?;
@@ -67,11 +69,12 @@ where
     let mut builder = ChartBuilder::on(area);
     builder.margin(12).x_label_area_size(44).y_label_area_size(76);
     let across_range = first.0 - margin..last.0 + 2.0 * margin;
-    let mut chart = builder.build_cartesian_2d(across_range, (low / 2.0..high * 2.0).log_scale())?;
-    let small = |x: &f64| if *x < 0.001 { format!("{x:.0e}") } else { format!("{x}") };
+    let ticks = log_ticks(low / 1.5, high * 1.5);
+    let up_range = (ticks[0]..ticks[ticks.len() - 1]).log_scale();
+    let mut chart = builder.build_cartesian_2d(across_range, up_range.with_key_points(ticks))?;
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT).x_labels(6).x_desc(across).y_desc("mean KL, nats per token");
-    mesh.y_label_formatter(&small).draw()?;
+    mesh.x_label_formatter(&label).y_label_formatter(&label).draw()?;
     chart.draw_series(points.iter().map(|(x, y, _)| Circle::new((*x, *y), 5, BLUE.filled())))?;
     // Neighbours have their names above and below, so that they do not meet.
     let labels = points.iter().enumerate().map(|(i, (x, y, name))| {
@@ -80,6 +83,31 @@ where
     });
     chart.draw_series(labels)?;
     Ok(())
+}
+
+/// The number m * 10^k, as its digits are read.
+fn round(m: u32, k: i32) -> f64 {
+    format!("{m}e{k}").parse().expect("it is a number")
+}
+
+/// 1, 2 and 5 times powers of ten, over more than three decades these alone, from the last below two numbers to the first above.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let factors: &[u32] = if last - first > 3 { &[1] } else { &[1, 2, 5] };
+    let all: Vec<f64> = (first..=last).flat_map(|k| factors.iter().map(move |&m| round(m, k))).collect();
+    let from = all.iter().rposition(|tick| *tick <= low).unwrap_or(0);
+    let to = all.iter().position(|tick| *tick >= high).unwrap_or(all.len() - 1);
+    all[from..=to].to_vec()
+}
+
+/// A tick as a text, without what is left of sums of steps.
+fn label(x: &f64) -> String {
+    let x = format!("{x:.4e}").parse().unwrap_or(*x);
+    match x.abs() {
+        size if size > 0.0 && size < 0.001 => format!("{x:e}"),
+        size if size >= 1000.0 => units::count(size.round() as u64),
+        _ => format!("{x}"),
+    }
 }
 
 /// The name of the file, without its ending.
@@ -179,5 +207,20 @@ impl DrawingBackend for &mut Pixels {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_numbers_and_at_least_two() {
+        assert_eq!(log_ticks(0.0009, 0.0021), [5e-4, 1e-3, 2e-3, 5e-3]);
+        assert_eq!(log_ticks(1e-6, 0.9), [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]);
+        assert_eq!([0.0, 2e-4, 0.1 + 0.2, 4.5, 12_000.0].map(|x| label(&x)), ["0", "2e-4", "0.3", "4.5", "12,000"]);
+        for x in [1e-9, 3e-5, 0.7, 42.0] {
+            assert!(log_ticks(x / 1.5, x * 1.5).len() >= 2, "{x}");
+        }
     }
 }

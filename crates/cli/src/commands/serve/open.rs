@@ -3,7 +3,7 @@
 use super::Serve;
 use crate::commands::embed;
 use crate::warm::{self, Prefix};
-use crate::{memory, near, table, units};
+use crate::{memory, near, template, units};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use trine::{Llm, Options};
-use trine_api::{PLAIN_TEMPLATE, Served};
+use trine_api::Served;
 use trine_engine::{Handle, Sampling};
 use trine_lab::receipt::ReceiptSummary;
 use trine_model::Spec;
 use trine_server::{Batcher, BatcherOptions, Embeddings, Generator};
 use trine_tensor::OpenOptions;
-use trine_text::{ChatFormat, Template};
+use trine_text::ChatFormat;
 
 impl Serve {
     pub fn is_encoder(&self, model: &Path) -> bool {
@@ -85,24 +85,10 @@ impl Serve {
             Ok(engine)
         })?;
         let (sampling, context, mut meta, mut memory, template) = receiver.recv().context("the engine is gone")?;
-        let template = match template {
-            Err(trine::Error::NoTemplate) => {
-                meta["chat_template"] = "plain".into();
-                if !quiet {
-                    note!(
-                        "warning: the model has no chat template: the answer to a chat goes on with the text of its messages"
-                    );
-                }
-                Template::new(PLAIN_TEMPLATE, "", "").map_err(|error| error.to_string())
-            }
-            Err(error) => {
-                if !quiet {
-                    note!("warning: the model cannot chat: {}", table::visible(&error.to_string()));
-                }
-                Err(error.to_string())
-            }
-            Ok(template) => Ok(template),
-        };
+        if matches!(template, Err(trine::Error::NoTemplate)) {
+            meta["chat_template"] = "plain".into();
+        }
+        let template = template::or_plain(template, quiet);
         let name = self.name(model);
         let mut served = Served::new(&name, handle.tokenizer().clone(), template, sampling, context);
         let fingerprint: String = self.load.fingerprint(model)?.chars().take(12).collect();

@@ -263,6 +263,15 @@ impl Model {
         }
         if let Some(save) = save {
             save.write(|out| writeln!(out, "{line}"))?;
+            for outcome in &report.results {
+                if let Some(share) = outcome.foreign().filter(|share| *share > FOREIGN) {
+                    let share = 100.0 * share;
+                    note!(
+                        "warning: {}: others took {share:.0} % of the CPUs: save a baseline on a quiet machine",
+                        outcome.test
+                    );
+                }
+            }
         }
         if self.record {
             let path = record(&line)?;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use trine_lab::bench::{Against, BenchReport, Comparison, Kl, Spent, Verdict};
 
 /// What the columns are.
-const LEGEND: &str = "95 %: interval of the median; GB/s, GOPS: the least that a test reads and multiplies;\n\
+const LEGEND: &str = "95 %: interval of the median, with how sure it is where the runs are too few for that; GB/s, GOPS: the least that a test reads and multiplies;\n\
     of memory: of the bandwidth around the runs; of int8, of bf16, of f32: of the peaks above;\n\
     steal, others: CPU time that the host and other processes took";
 
@@ -164,13 +164,15 @@ fn spreads(report: &BenchReport, form: ReportFormat, out: &mut impl Write) -> io
     let number = |n: Option<f64>| n.map_or("-".to_owned(), units::measured);
     rows.extend(report.results.iter().map(|outcome| {
         let (speeds, pass) = (outcome.speeds, outcome.pass_seconds);
+        // One run does not vary.
+        let varying = speeds.filter(|_| outcome.samples.len() > 1);
         let milliseconds =
             |seconds: Option<f64>| seconds.map_or("-".to_owned(), |seconds| format!("{:.3} ms", 1e3 * seconds));
         [
             outcome.test.clone(),
             number(speeds.map(|speeds| speeds.mean)),
-            number(speeds.map(|speeds| speeds.sd)),
-            speeds.and_then(|speeds| speeds.cv).map_or("-".to_owned(), |cv| format!("{:.1} %", 100.0 * cv)),
+            number(varying.map(|speeds| speeds.sd)),
+            varying.and_then(|speeds| speeds.cv).map_or("-".to_owned(), |cv| format!("{:.1} %", 100.0 * cv)),
             milliseconds(pass.map(|pass| pass.p50)),
             milliseconds(pass.map(|pass| pass.p95)),
             milliseconds(pass.map(|pass| pass.p99)),
