@@ -414,8 +414,7 @@ pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
     if !quiet {
         let file = trine::open_file(EMBEDDED, &OpenOptions::default())?;
         let name = file.metadata().str("general.name")?.unwrap_or(EMBEDDED);
-        let what = "a small model built into trine, which writes children's stories";
-        note!("note: {why}no model was named: using {name}, {what}");
+        note!("note: {why}no model was named, so the small one in the program writes: {name}, for children's stories");
     }
     Ok(EMBEDDED.into())
 }
