@@ -1,6 +1,6 @@
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, OpOf, Role, Routing, Stage,
-    add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape, OpOf, Role,
+    Routing, Stage, add_norm,
 };
 use trine_tensor::View;
 
@@ -88,8 +88,8 @@ impl<B: Backend, F: FnMut(&mut B, OpOf<B>) -> B::Act> Backend for Around<B, F> {
         self.inner.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.inner.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.inner.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

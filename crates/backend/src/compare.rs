@@ -1,7 +1,8 @@
 //! Two devices side by side: how a new one is brought up.
 
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, OpOf, Role, Routing, Stage,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape, OpOf, Role,
+    Routing, Stage,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -191,8 +192,9 @@ impl<A: Backend, B: Backend> Backend for Compare<A, B> {
         self.right.write_block(right, block, second);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        Some(self.left.activation_bytes()? + self.right.activation_bytes()?)
+    fn memory(&self) -> Option<DeviceMemory> {
+        let (left, right) = (self.left.memory()?, self.right.memory()?);
+        Some(DeviceMemory { weights: left.weights + right.weights, activations: left.activations + right.activations })
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

@@ -112,6 +112,15 @@ pub struct DeviceInfo {
     pub nodes: Vec<usize>,
 }
 
+/// Bytes that a device takes, without its KV caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Weights, in whatever form and place they are used.
+    pub weights: u64,
+    /// Activations and what kernels need, kept for the next pass.
+    pub activations: u64,
+}
+
 /// The precision of the inputs of linear layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ActivationPrecision {
@@ -291,8 +300,8 @@ pub trait Backend {
     /// When `bytes` does not have the length of a block of this cache.
     fn write_block(&mut self, cache: CacheId, block: KvBlock, bytes: &[u8]);
 
-    /// Bytes that the device has allocated for activations, those kept for reuse included; `None` when it does not know.
-    fn activation_bytes(&self) -> Option<u64>;
+    /// The memory that it takes between passes; `None` when it does not know.
+    fn memory(&self) -> Option<DeviceMemory>;
 
     /// Chooses the precision of the inputs of linear layers.
     fn set_activation_precision(&mut self, precision: ActivationPrecision);

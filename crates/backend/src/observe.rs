@@ -1,7 +1,8 @@
 //! A device that watches the inputs of products: how large those of each column are, as importance matrices have it.
 
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf, Role, Routing, Stage,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape, Op, OpOf, Role,
+    Routing, Stage,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -187,8 +188,8 @@ impl<B: Backend> Backend for Observe<B> {
         self.inner.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.inner.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.inner.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

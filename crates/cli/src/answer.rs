@@ -8,7 +8,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use trine::Stream;
 use trine_engine::sample::Logprob;
-use trine_engine::{Answer, FinishReason, PromptToken, Token, Usage};
+use trine_engine::{Answer, FinishReason, PromptToken, Timing, Token, Usage};
+use trine_lab::bench::RequestRecord;
 use trine_tensor::memory;
 use trine_text::Tokenizer;
 
@@ -20,6 +21,8 @@ pub struct TimedAnswer {
     pub tokens: Vec<Token>,
     pub finish: FinishReason,
     pub usage: Usage,
+    /// By the engine's clock.
+    timing: Timing,
     /// Time to the first token.
     pub prompt_time: Duration,
     /// Time from the first token to the last.
@@ -50,7 +53,7 @@ impl TimedAnswer {
         let end = Instant::now();
         let first = first.unwrap_or(end);
         let prompt = stream.prompt_logprobs().to_vec();
-        let Answer { text: rest, finish_reason: finish, usage, .. } = stream.answer()?;
+        let Answer { text: rest, finish_reason: finish, usage, timing, .. } = stream.answer()?;
         show(&rest)?;
         text.push_str(&rest);
         if matches!(finish, FinishReason::EndToken | FinishReason::StopToken) {
@@ -62,9 +65,15 @@ impl TimedAnswer {
             tokens,
             finish,
             usage,
+            timing,
             prompt_time: first - start,
             generation_time: end - first,
         })
+    }
+
+    /// What a profile says about it.
+    pub fn record(&self) -> RequestRecord {
+        RequestRecord { usage: self.usage, timing: self.timing, finish_reason: self.finish.name() }
     }
 
     /// Computed prompt tokens per second; `None` if prefill was cancelled.

@@ -2,6 +2,7 @@
 
 use crate::answer::{ending, logprobs, prompt_logprobs};
 use crate::exit::Exit;
+use crate::memory;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use std::io::Write;
@@ -23,6 +24,7 @@ pub fn show(choices: &[Choice], llm: &Llm, model: &Path, seed: u64, json: bool) 
                 "prompt_tokens": choices.iter().map(|choice| choice.usage.prompt_tokens).max(),
                 "completion_tokens": choices.iter().map(|choice| choice.usage.completion_tokens).sum::<usize>(),
             },
+            "memory": memory::report(llm),
         });
         writeln!(out, "{report}")?;
     } else {

@@ -3,6 +3,7 @@
 use crate::exit::{Exit, UsageError};
 use crate::load::LayoutArgs;
 use crate::machine::size;
+use crate::profile::{ProfileArgs, Profiling, Work, conversion_summary};
 use crate::recipe::RecipeArgs;
 use crate::search::SearchArgs;
 use crate::{effects, interrupt, output, progress, table, units};
@@ -20,7 +21,8 @@ use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions};
 use trine_lab::quantize::guard::{Damage, damage, predict};
 use trine_lab::quantize::search::{Cost, Found};
 use trine_lab::quantize::{
-    Choice, Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write, write_folder,
+    Choice, ConversionProfile, Error, Plan, PlannedTensor, Recipe, Target, check_folder, check_output, plan, write,
+    write_folder,
 };
 use trine_lab::receipt::{Provenance, SigningKey};
 use trine_model::{DeviceOptions, GgufModel, HfModel, Language};
@@ -45,7 +47,7 @@ pub struct Conversion {
     #[command(flatten)]
     layouts: LayoutArgs,
     /// Print what each tensor becomes, and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "profile")]
     dry_run: bool,
     /// Replace an existing file, once the new one is complete
     #[arg(long)]
@@ -59,6 +61,8 @@ pub struct Conversion {
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 /// A size of which a file can be.
@@ -111,7 +115,7 @@ impl Conversion {
             );
             return Err(UsageError { message, hint: "an output that ends with .gguf is a GGUF file" }.into());
         }
-        let stop = interrupt::flag()?;
+        let (stop, profile) = (interrupt::flag()?, self.profile()?);
         let file = self.open()?;
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let hf = HfModel::of(&model, format).map_err(Error::from)?;
@@ -137,12 +141,15 @@ impl Conversion {
         }
         let bar = progress::bytes("writing", bytes);
         let shard_size = self.shard_size.map_or(5_000_000_000, |size| size.as_u64());
-        let written = write_folder(&model, &hf, &self.output, shard_size, &mut |done| {
+        let mut progress = |done| {
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        };
+        let (file, mut tensors) = profile.unzip();
+        let written = write_folder(&model, &hf, &self.output, shard_size, tensors.as_mut(), &mut progress);
         bar.finish_and_clear();
         written?;
+        finish_profile(file, tensors)?;
         let report = json!({ "output": self.output, "tensors": hf.tensors().len(), "bytes_after": bytes });
         match self.json {
             true => writeln!(out, "{report}")?,
@@ -164,7 +171,7 @@ impl Conversion {
         if self.shard_size.is_none() {
             self.check_new(std::slice::from_ref(&self.output))?;
         }
-        let stop = interrupt::flag()?;
+        let (stop, profile) = (interrupt::flag()?, self.profile()?);
         let file = self.open()?;
         let model = GgufModel::open(&file, self.tokenizer.as_deref()).map_err(Error::from)?;
         let found = match search {
@@ -202,22 +209,34 @@ impl Conversion {
         let tokenizer = self.tokenizer.as_deref();
         let provenance = Provenance { recipe: &recipe, imatrix, tokenizer, sign: sign.as_ref() };
         let provenance = (!self.no_receipt).then_some(&provenance);
-        let written = write(&model, &plan, &self.output, provenance, &mut |done| {
+        let mut progress = |done| {
             bar.set_position(done);
             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        };
+        let (trace, mut tensors) = profile.unzip();
+        let written = write(&model, &plan, &self.output, provenance, tensors.as_mut(), &mut progress);
         bar.finish_and_clear();
         // Another program may have written one meanwhile.
         if written.is_err() {
             self.check_new(&paths)?;
         }
         self.print_report(&plan, &recipe, found.as_ref(), &written?)?;
+        finish_profile(trace, tensors)?;
         if let [first, rest @ ..] = &old[..] {
             let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
             let first = table::visible(&first.display().to_string());
             note!("warning: {first}{more}: of an earlier split into another number of files, and still there");
         }
         Ok(Exit::Done)
+    }
+
+    /// The profile that is asked for, and what it will know about tensors.
+    fn profile(&self) -> Result<Option<(Profiling, ConversionProfile)>> {
+        let profile = self.profile.open(Work::Conversion, &self.input)?;
+        Ok(profile.map(|profile| {
+            let tensors = ConversionProfile::new(profile.recorder.clone());
+            (profile, tensors)
+        }))
     }
 
     /// Refuses to replace files without `--force`.
@@ -392,5 +411,13 @@ impl Conversion {
             }
         }
         Ok(())
+    }
+}
+
+/// Prints the summary of a profile, and writes the trace.
+fn finish_profile(profile: Option<Profiling>, tensors: Option<ConversionProfile>) -> Result<()> {
+    match profile.zip(tensors) {
+        None => Ok(()),
+        Some((profile, tensors)) => profile.write(false, |report| conversion_summary(report, tensors.tensors())),
     }
 }

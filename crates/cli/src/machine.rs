@@ -178,7 +178,7 @@ pub fn placement(llm: &Llm) -> Facts {
     facts.push("weights", format!("{}, {}{locked}", units::bytes(memory.weights), placement.weights));
     facts.push("in huge pages", placement.huge_bytes.map_or_else(|| "unknown".to_owned(), units::bytes));
     facts.push("KV cache", format!("{} when full", units::bytes(memory.kv_cache)));
-    facts.push("activations", units::bytes(memory.scratch));
+    facts.push("activations", units::bytes(memory.activations + memory.sampling));
     facts.push("program and vocabulary", units::bytes(memory.program));
     facts.push("memory in all", units::bytes(memory.total()));
     facts

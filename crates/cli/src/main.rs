@@ -30,6 +30,7 @@ mod interrupt;
 mod load;
 mod machine;
 mod measure;
+mod memory;
 mod near;
 mod output;
 mod print_config;

@@ -372,6 +372,10 @@ fn many_requests_at_once_are_answered_in_full() {
             assert!(took >= 0.0 && (start + took - next).abs() < 1.0, "{pair:?}");
         }
         assert_eq!(spans[2]["args"]["completion_tokens"], 6);
+        let request = &trace["otherData"]["requests"][row - 1];
+        assert_eq!(request["completion_tokens"], 6);
+        let prefill = request["prefill_ms"].as_f64().unwrap();
+        assert!((1e3 * prefill - spans[1]["dur"].as_f64().unwrap()).abs() < 1.0, "{request}");
     }
     let ran = trine_with(&["bench", "embedded:stories", "--load", "clients=2,prompt=600"]);
     assert!(ran.code == 2 && ran.err.contains("512"), "{}", ran.err);

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{golden, llama, run, trine, trine_with};
+use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use trine_tensor::File;
@@ -453,4 +454,53 @@ fn a_full_disk_is_an_error_and_the_old_file_stays() {
         assert_eq!(left, 1, "a file is left: {}", ran.err);
     }
     assert!(found == std::fs::read(llama()).unwrap());
+}
+
+#[test]
+fn a_profile_has_a_step_for_each_tensor_and_changes_no_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let model = llama();
+    done(&["quantize", &model, &at("usual.gguf"), "--format", "q8_0"]);
+    let profile = ["--profile", &at("trace.json"), "--profile-depth", "kernel"];
+    let ran = done(&[&["quantize", &model, &at("new.gguf"), "--format", "q8_0"][..], &profile].concat());
+    assert!(std::fs::read(at("usual.gguf")).unwrap() == std::fs::read(at("new.gguf")).unwrap());
+    for words in ["slowest tensors", "Q8_0", "M weights/s", "threads: decode", "read", "write"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    let trace: Value = serde_json::from_slice(&std::fs::read(at("trace.json")).unwrap()).unwrap();
+    let count = File::open(at("new.gguf")).unwrap().tensors().count();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |cat: &'static str| events.iter().filter(move |event| event["cat"] == cat);
+    assert_eq!((of("step").count(), of("pass").count()), (count, 2 * count));
+    let tensors = trace["otherData"]["tensors"].as_array().unwrap();
+    assert_eq!(tensors.len(), count);
+    let span = |event: &Value| ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
+    for step in of("step") {
+        let [begin, time] = span(step);
+        let inside =
+            |event: &&Value| span(event)[0] >= begin - 1e-3 && span(event).iter().sum::<f64>() <= begin + time + 1e-3;
+        let phases: Vec<&str> = of("pass").filter(inside).map(|event| event["name"].as_str().unwrap()).collect();
+        assert_eq!(phases, ["read", "encode"], "{step}");
+        assert!(of("operation").filter(inside).count() > 0 && of("kernel").filter(inside).count() > 0, "{step}");
+        assert_eq!(step["name"], step["args"]["tensor"]);
+        let size = tensors.iter().find(|tensor| tensor["name"] == step["name"]).unwrap();
+        assert_eq!(step["args"]["bytes"], size["bytes_after"]);
+    }
+    for tensor in tensors {
+        let ms = |key: &str| tensor[key].as_f64().unwrap();
+        assert!(ms("read_ms") + ms("write_ms") <= ms("ms") && ms("weights_per_second") > 0.0, "{tensor}");
+        assert!(
+            ms("threads_decode_ms") > 0.0 && (tensor["to"] == "F32") == (ms("threads_encode_ms") == 0.0),
+            "{tensor}"
+        );
+    }
+    // A folder, too.
+    let ran = done(&["convert", &at("new.gguf"), &at("out"), "--format", "f16", "--profile", &at("folder.json")]);
+    assert!(ran.err.contains("slowest tensors"), "{}", ran.err);
+    let dry = ["quantize", &model, &at("dry.gguf"), "--format", "q8_0", "--dry-run", "--profile", &at("dry.json")];
+    let ran = trine_with(&dry);
+    assert!(ran.code == 2 && ran.err.contains("--profile"), "{}", ran.err);
+    let ran = trine_with(&["quantize", &model, &at("x.gguf"), "--format", "q8_0", "--profile", &at("x.gguf")]);
+    assert!(ran.code == 2 && ran.err.contains("x.gguf"), "{}", ran.err);
 }

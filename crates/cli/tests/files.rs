@@ -167,10 +167,10 @@ fn the_memory_plan_follows_the_options_of_a_run() {
     };
     let cache = |more: &[&str]| plan(more)["kv_cache_bytes"].as_u64().unwrap();
     assert_eq!(cache(&[]), 2 * cache(&["--cache-type", "f16"]));
-    let scratch = |more: &[&str]| plan(more)["scratch_bytes"].as_u64().unwrap();
+    let scratch = |more: &[&str]| plan(more)["activations_bytes"].as_u64().unwrap();
     assert!(scratch(&["--batch", "8"]) < scratch(&["--batch", "64"]));
     let memory = plan(&[]);
-    let parts = ["weights_bytes", "kv_cache_bytes", "scratch_bytes", "program_bytes"];
+    let parts = ["weights_bytes", "kv_cache_bytes", "activations_bytes", "sampling_bytes", "program_bytes"];
     let sum: u64 = parts.iter().map(|part| memory[part].as_u64().unwrap()).sum();
     assert_eq!(memory["total_bytes"], sum);
 }

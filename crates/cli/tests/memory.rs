@@ -26,9 +26,12 @@ fn a_run_takes_the_memory_that_was_planned() {
     let mixture = Mixture::named("q8_0").unwrap();
     synthetic::write(&path, &shape(), mixture, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
     let model = path.to_str().unwrap();
-    let words = "one two three ".repeat(40);
-    let count: usize = trine_with(&["tokenize", model, &words, "--count"]).out.trim().parse().unwrap();
-    let more = (CONTEXT.parse::<usize>().unwrap() - count).to_string();
+    let context: usize = CONTEXT.parse().unwrap();
+    let count = |words: &str| trine_with(&["tokenize", model, words, "--count"]).out.trim().parse::<usize>().unwrap();
+    // A prompt that leaves one token of the context.
+    let each = count("two two") - count("two");
+    let words = vec!["two"; (context - 1 - count("two")) / each + 1].join(" ");
+    let more = (context - count(&words)).to_string();
     for flags in [
         &["--huge-pages", "off", "--repack", "off"][..],
         &["--huge-pages", "off", "--repack", "on"],
@@ -52,6 +55,18 @@ fn a_run_takes_the_memory_that_was_planned() {
         // 2 %, and what is small beside the weights of a real model: code that is run later, and gaps between buffers.
         let allowed = total / 50 + (2 << 20);
         assert!(taken.abs_diff(total) <= allowed, "{flags:?}: planned {total}, taken {taken}: {}", plan["memory"]);
+        // And so is each part of it that the model tells.
+        let memory = &ran.json()["memory"];
+        for what in ["weights", "kv_cache", "activations"] {
+            let [planned, used] = ["planned", "used"].map(|when| memory[when][what].as_u64().unwrap());
+            assert_eq!(plan["memory"][format!("{what}_bytes")], planned, "{flags:?}");
+            // What was read, and then copied, is there no more.
+            let read = flags.contains(&"--no-mmap") && flags.contains(&"on") && what == "weights";
+            let used = used + if read { path.metadata().unwrap().len() } else { 0 };
+            let huge_page = 2 << 20;
+            let allowed = planned / 50 + if what == "weights" { huge_page } else { 64 << 10 };
+            assert!(used.abs_diff(planned) <= allowed, "{flags:?}: {what}: planned {planned}, used {used}");
+        }
     }
 }
 

@@ -48,6 +48,7 @@ fn json_is_one_line_with_every_field() {
         "finish_reason",
         "ids",
         "logprobs",
+        "memory",
         "model",
         "prompt_logprobs",
         "seed",
@@ -565,9 +566,21 @@ fn a_profile_is_a_trace_in_a_file_and_a_summary_and_changes_no_token() {
     let count = |cat: &str| events.iter().filter(|event| event["cat"] == cat).count();
     assert_eq!((count("step"), count("pass")), (12, 24), "a pass and a choice in each step");
     assert!(events.iter().any(|event| event["name"] == "tokenize"));
-    for words in ["slowest operations", "blk.*.ffn_down.weight", "time, ms", "weights, F16", "KV cache"] {
+    for words in ["slowest operations", "blk.*.ffn_down.weight", "time, ms", "weights, F16", "KV cache", "queue ms"] {
         assert!(ran.err.contains(words), "{words}: {}", ran.err);
     }
+    let usage = &ran.json()["usage"];
+    let [request] = &trace["otherData"]["requests"].as_array().unwrap()[..] else { panic!("{trace}") };
+    for key in ["prompt_tokens", "cached_tokens", "completion_tokens"] {
+        assert_eq!(request[key], usage[key], "{request}");
+    }
+    let ms = |key: &str| request[key].as_f64().unwrap();
+    assert!((ms("queue_ms") + ms("prefill_ms") - ms("ttft_ms")).abs() < 1e-3 && ms("decode_ms") > 0.0, "{request}");
+    for step in events.iter().filter(|event| event["cat"] == "step") {
+        assert!(step["args"]["sequences"] == 1 && step["args"]["tokens"].as_u64() > Some(0), "{step}");
+    }
+    let ran = trine_with(&["run", &llama(), PROMPT, "--raw", "--max-tokens", "2", "--n", "3", "--profile", &path]);
+    assert_eq!(ran.err.lines().skip_while(|line| !line.starts_with("request ")).count(), 4, "{}", ran.err);
     assert_eq!(trine_with(&["run", &llama(), PROMPT, "--raw", "--max-tokens", "2", "-q", "--profile", &path]).err, "");
     let nowhere = folder.path().join("no/trace.json").display().to_string();
     let ran = trine_with(&["run", &llama(), PROMPT, "--raw", "--profile", &nowhere]);

@@ -394,3 +394,41 @@ fn a_model_is_trained_quantized_judged_and_served() {
     assert_eq!(served, answer);
     assert!(served.as_str().unwrap().contains("who lived by the"), "{served}");
 }
+
+#[test]
+fn a_profile_of_training_is_a_trace_and_says_where_a_step_goes() {
+    let folder = prepared();
+    assert_eq!(train(folder.path(), TINY, &["--quiet"]).code, 0);
+    let usual = losses(&folder.path().join("run"));
+    let trace = |path: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(folder.path().join(path)).unwrap()).unwrap()
+    };
+    let ran = train(folder.path(), TINY, &["--fresh", "--profile", "trace.json", "--profile-depth", "pass"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(losses(&folder.path().join("run")), usual);
+    for words in ["slowest operations", "linear_backward_weight", "per step", "forward", "checkpoint", "tokens/s"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    let events = trace("trace.json");
+    let events = events["traceEvents"].as_array().unwrap();
+    let count = |cat: &str, name: &str| events.iter().filter(|e| e["cat"] == cat && e["name"] == name).count();
+    assert_eq!(count("step", "step") as u64, STEPS);
+    assert_eq!((count("pass", "backward") as u64, count("pass", "validation")), (STEPS, 3));
+    assert!(!events.iter().any(|event| event["cat"] == "operation"));
+    // A run that goes on is profiled alone.
+    let more = ["--resume", "--set", "train.steps=42", "--profile", "trace.json", "-q"];
+    let ran = train(folder.path(), TINY, &more);
+    assert!(ran.code == 0 && !ran.err.contains("slowest"), "{}", ran.err);
+    let events = trace("trace.json");
+    assert_eq!(events["traceEvents"].as_array().unwrap().iter().filter(|event| event["cat"] == "step").count(), 2);
+    for (args, expected) in [
+        (&["--profile-depth", "op"][..], "--profile"),
+        (&["--plan", "--profile", "new.json"], "--profile"),
+        (&["--fresh", "--profile", "config.toml"], "config.toml"),
+        (&["--fresh", "--profile", "run/model.gguf"], "run/model.gguf"),
+        (&["--fresh", "--set", "output.model=new.gguf", "--profile", "new.gguf"], "that of the model"),
+    ] {
+        let ran = train(folder.path(), TINY, args);
+        assert!(ran.code == 2 && ran.err.contains(expected), "{args:?}: {} {}", ran.code, ran.err);
+    }
+}

@@ -13,10 +13,13 @@ pub(crate) struct BlockPool {
     /// The block that holds each of these.
     cached: HashMap<Identity, u32>,
     unreferenced: usize,
+    /// Blocks that a sequence has had.
+    touched: usize,
 }
 
 struct Block {
     references: u32,
+    touched: bool,
     /// Under which this block is in `cached`.
     content: Option<Identity>,
     /// Neighbours in the ring of unreferenced blocks, whose head is a block beyond the last.
@@ -28,12 +31,14 @@ impl BlockPool {
     /// This many blocks, all empty.
     pub fn new(blocks: usize) -> BlockPool {
         let ring = |i: usize| (i % (blocks + 1)) as u32;
-        let block = |i| Block { references: 0, content: None, next: ring(i + 1), previous: ring(i + blocks) };
+        let block =
+            |i| Block { references: 0, touched: false, content: None, next: ring(i + 1), previous: ring(i + blocks) };
         BlockPool {
             blocks: (0..=blocks).map(block).collect(),
             // Twice the room, so that the map never grows when entries come and go.
             cached: HashMap::with_capacity(2 * blocks),
             unreferenced: blocks,
+            touched: 0,
         }
     }
 
@@ -45,6 +50,17 @@ impl BlockPool {
     /// Blocks that no sequence uses.
     pub fn unreferenced(&self) -> usize {
         self.unreferenced
+    }
+
+    /// Blocks that a sequence has had since the last [`BlockPool::renew`].
+    pub fn touched(&self) -> usize {
+        self.touched
+    }
+
+    /// The memory of all blocks is new.
+    pub fn renew(&mut self) {
+        self.touched = 0;
+        self.blocks.iter_mut().for_each(|block| block.touched = false);
     }
 
     /// Forgets what blocks hold.
@@ -88,7 +104,8 @@ impl BlockPool {
 
     /// A sequence begins to use a block.
     pub fn acquire(&mut self, block: u32) {
-        let Block { references, next, previous, .. } = &mut self.blocks[block as usize];
+        let Block { references, touched, next, previous, .. } = &mut self.blocks[block as usize];
+        self.touched += usize::from(!std::mem::replace(touched, true));
         *references += 1;
         if *references == 1 {
             let (next, previous) = (*next, *previous);

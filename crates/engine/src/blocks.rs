@@ -153,6 +153,18 @@ impl Blocks {
         self.window.as_ref().map_or(usize::MAX, |window| window.pool.unreferenced()).min(self.unreferenced())
     }
 
+    /// Blocks that a sequence has had since the last [`Blocks::renew`]; those of layers with a window are as many unless they have their own.
+    pub fn touched(&self) -> KvBlocks {
+        let full = self.full.touched();
+        KvBlocks { full, window: self.window.as_ref().map_or(full, |window| window.pool.touched()) }
+    }
+
+    /// The memory of all blocks is new.
+    pub fn renew(&mut self) {
+        self.full.renew();
+        self.window.iter_mut().for_each(|window| window.pool.renew());
+    }
+
     /// Forgets what blocks hold.
     pub fn clear(&mut self) {
         self.full.clear();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trine_backend::{Batch, CacheId, CacheType, KvBlocks, Stage};
 use trine_model::runner::{Output, Want};
-use trine_model::{Runner, Spec, Workload};
+use trine_model::{Runner, RunnerMemory, Spec, Workload};
 use trine_tensor::memory;
 use trine_text::Tokenizer;
 
@@ -74,6 +74,8 @@ pub struct Load {
     pub blocks: usize,
     /// Blocks that running sequences use.
     pub used_blocks: usize,
+    /// Bytes of the blocks that a sequence has had: the others of the cache take no memory yet.
+    pub kv_cache_bytes: u64,
     /// How long a step like the last may take: [`EngineOptions::itl_target`], or more when generating alone takes most of it.
     pub step_target: Option<Duration>,
     pub prefix_cache: PrefixCacheStats,
@@ -98,6 +100,8 @@ pub struct Engine {
     pub(crate) runner: Box<dyn Runner>,
     pub(crate) cache: CacheId,
     blocks: KvBlocks,
+    /// Bytes of a block in the layers without a window, and in those with one.
+    block_bytes: [usize; 2],
     tokenizer: Arc<Tokenizer>,
     pub(crate) scheduler: Scheduler,
     pub(crate) disk: Option<DiskCache>,
@@ -169,6 +173,7 @@ impl Engine {
             runner,
             cache,
             blocks,
+            block_bytes: each,
             tokenizer,
             scheduler,
             disk,
@@ -503,6 +508,7 @@ impl Engine {
             self.clear_prefix_cache();
             let empty = self.runner.create_cache(self.blocks, self.options.cache_type)?;
             self.runner.release_cache(std::mem::replace(&mut self.cache, empty));
+            self.scheduler.blocks.renew();
         }
         self.runner.trim();
         memory::give_back();
@@ -519,6 +525,7 @@ impl Engine {
         let Scheduler { blocks, .. } = &self.scheduler;
         let [running, waiting] = self.scheduler.counts();
         let used_blocks = blocks.len() - blocks.unreferenced();
+        let (touched, [full, window]) = (blocks.touched(), self.block_bytes);
         let step_target = self.scheduler.step_target();
         let &Scheduler { preemptions, steps, step_tokens, busy, .. } = &self.scheduler;
         Load {
@@ -526,6 +533,7 @@ impl Engine {
             waiting,
             blocks: blocks.len(),
             used_blocks,
+            kv_cache_bytes: (touched.full * full + touched.window * window) as u64,
             step_target,
             prefix_cache: blocks.stats,
             cached_blocks: blocks.cached_blocks(),
@@ -549,6 +557,11 @@ impl Engine {
     /// What the model runs on, to share it with an evaluation: other caches do not touch the engine's.
     pub fn runner(&mut self) -> &mut dyn Runner {
         &mut *self.runner
+    }
+
+    /// The memory that the model takes on its device. [`Load::kv_cache_bytes`] of the caches are written.
+    pub fn memory(&self) -> RunnerMemory {
+        self.runner.memory()
     }
 
     /// Text to tokens and back.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use trine_backend::profile::{Part, Phase, Profile, ProfileReport, Recorder, RecorderOptions};
+use trine_backend::profile::{DECODE, PREFILL, Part, Profile, ProfileReport, Recorder, RecorderOptions};
 use trine_backend::{CacheType, Cpu, CpuOptions};
 use trine_engine::{Engine, EngineOptions, EventKind, Request, Sampling, SeqId};
 use trine_tensor::format::by_name;
@@ -83,7 +83,8 @@ fn spans<'a>(trace: &'a Value, cat: &'a str) -> impl Iterator<Item = &'a Value> 
 fn a_profile_accounts_for_all_the_time_and_changes_no_bit() {
     for name in ["llama", "qwen2", "qwen3", "bitnet", "bitnet-b1.58"] {
         let (report, trace, steps, wall) = profile(name, RecorderOptions::default());
-        for (phase, time) in [(Phase::Prefill, &report.prefill), (Phase::Decode, &report.decode)] {
+        let [prefill, decode] = [PREFILL, DECODE].map(|phase| report.phase(phase));
+        for (phase, time) in [(PREFILL, &prefill), (DECODE, &decode)] {
             assert_eq!(time.parts.iter().sum::<Duration>(), time.time, "{name}");
             let operations: Duration =
                 report.operations.iter().filter(|operation| operation.phase == phase).map(|o| o.time).sum();
@@ -91,9 +92,16 @@ fn a_profile_accounts_for_all_the_time_and_changes_no_bit() {
             assert_eq!(operations, device.iter().map(|&part| time.parts[part as usize]).sum(), "{name}");
             assert!(operations > Duration::ZERO && operations < time.time, "{name}");
         }
-        assert!(report.prefill.time + report.decode.time <= wall);
-        assert_eq!(report.prefill.passes + report.decode.passes, steps as u64);
+        assert!(report.time() == prefill.time + decode.time && report.time() <= wall);
+        assert_eq!((prefill.passes + decode.passes, report.steps), (steps as u64, steps as u64));
         assert_eq!((spans(&trace, "step").count(), report.left_out), (steps, 0));
+        // A step tells how large its batch is: each sequence has one token in it at least.
+        for step in spans(&trace, "step") {
+            let [sequences, tokens] = ["sequences", "tokens"].map(|name| step["args"][name].as_u64().unwrap());
+            assert!((1..=4).contains(&sequences) && tokens >= sequences, "{step}");
+        }
+        let tokens: u64 = spans(&trace, "step").map(|step| step["args"]["tokens"].as_u64().unwrap()).sum();
+        assert_eq!(tokens, prefill.tokens + decode.tokens);
         let calls: u64 = report.operations.iter().map(|operation| operation.calls).sum();
         assert_eq!(spans(&trace, "operation").count() as u64, calls);
     }

@@ -45,7 +45,8 @@ fn logits(file: &File) -> Vec<u32> {
 fn converted(input: &File, output: &Path, recipe: &Recipe) -> File {
     let model = GgufModel::open(input, None).unwrap_or_else(|error| panic!("{error}"));
     let plan = plan(&model, recipe).unwrap_or_else(|error| panic!("{error}"));
-    write(&model, &plan, output, None, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
+    write(&model, &plan, output, None, None, &mut |_| ControlFlow::Continue(()))
+        .unwrap_or_else(|error| panic!("{error}"));
     File::open(output).unwrap()
 }
 
@@ -111,7 +112,7 @@ fn an_embedding_model_embeds_as_its_folder() {
         let model = GgufModel::open(&file, None).unwrap();
         let hf = HfModel::of(&model, Some(&F32)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let output = folder.path().join(format!("{name}-folder"));
-        write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(()))
+        write_folder(&model, &hf, &output, 50_000, None, &mut |_| ControlFlow::Continue(()))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = File::open(&output).unwrap();
         assert_eq!(embedding(&file), embedding(&again), "{name}");
@@ -163,7 +164,7 @@ fn latent_attention_that_rotates_halves_is_the_same_in_gguf() {
         let model = GgufModel::open(&file, None).unwrap();
         let hf = HfModel::of(&model, Some(&F32)).unwrap();
         let output = folder.path().join(format!("{name}-again"));
-        write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(())).unwrap();
+        write_folder(&model, &hf, &output, 50_000, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let expected = logits(&input);
         let neighbours = logits(&File::open(&path).unwrap());
         let distance = |a: &[u32], b: &[u32]| {
@@ -201,7 +202,7 @@ fn biases_of_latent_attention_are_announced_in_the_folder() {
     let model = GgufModel::open(&file, None).unwrap();
     let output = folder.path().join("again");
     let hf = HfModel::of(&model, Some(&F32)).unwrap();
-    write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(())).unwrap();
+    write_folder(&model, &hf, &output, 50_000, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let config = std::fs::read_to_string(output.join("config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();
     assert_eq!(config["attention_bias"], true, "{config}");
@@ -310,8 +311,9 @@ fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
         let model = GgufModel::open(&whole, None).unwrap();
         let mut parts = plan(&model, &Recipe::default()).unwrap();
         parts.shard_size = Some(30_000);
-        let paths = write(&model, &parts, &at(&format!("{name}-parts.gguf")), None, &mut |_| ControlFlow::Continue(()))
-            .unwrap();
+        let paths =
+            write(&model, &parts, &at(&format!("{name}-parts.gguf")), None, None, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
         assert!(
             paths.len() > 2 && paths[1].ends_with(format!("{name}-parts-00002-of-{:05}.gguf", paths.len())),
             "{paths:?}"
@@ -328,7 +330,8 @@ fn a_model_is_split_and_merged_and_no_shard_of_another_is_taken() {
         gguf::write(at("other.gguf"), whole.metadata(), &views).unwrap();
         let other = File::open(at("other.gguf")).unwrap();
         let model = GgufModel::open(&other, None).unwrap();
-        let paths = write(&model, &parts, &at("other-parts.gguf"), None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let paths =
+            write(&model, &parts, &at("other-parts.gguf"), None, None, &mut |_| ControlFlow::Continue(())).unwrap();
         std::fs::copy(&paths[1], split.files()[1].clone()).unwrap();
         let error = File::open(&split.files()[0]).unwrap_err().to_string();
         assert!(error.contains("one of the same model and run as the first"), "{error}");
@@ -378,7 +381,7 @@ fn a_folder_that_became_a_file_becomes_a_folder_again() {
             let model = GgufModel::open(&file, None).unwrap();
             let hf = HfModel::of(&model, Some(&F32)).unwrap_or_else(|error| panic!("{error}"));
             let output = folder.path().join(&name);
-            write_folder(&model, &hf, &output, 50_000, &mut |_| ControlFlow::Continue(()))
+            write_folder(&model, &hf, &output, 50_000, None, &mut |_| ControlFlow::Continue(()))
                 .unwrap_or_else(|error| panic!("{error}"));
             let again = File::open(&output).unwrap();
             let weights =
@@ -435,7 +438,7 @@ fn a_file_of_llama2c_is_the_model_that_it_was_made_of() {
         let model = GgufModel::open(&input, Some(&golden)).unwrap();
         let plan = plan(&model, &Recipe::default()).unwrap();
         let output = folder.path().join("out.gguf");
-        write(&model, &plan, &output, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        write(&model, &plan, &output, None, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let output = File::open(&output).unwrap();
         assert_eq!(output.contains("output.weight"), !tied);
         if !tied {

@@ -485,7 +485,7 @@ fn a_layout_that_nothing_tells_is_found_by_the_weights_and_can_be_chosen() {
     let model = GgufModel::open(&file, None).unwrap();
     let recipe = Recipe { target: Some(Target::Format(&I2_S_ARM)), ..Recipe::default() };
     // A receipt would tell that the key was changed.
-    write(&model, &plan(&model, &recipe).unwrap(), &path, None, &mut |_| ControlFlow::Continue(())).unwrap();
+    write(&model, &plan(&model, &recipe).unwrap(), &path, None, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let told = doctor(&path);
     assert!(told.is_healthy() && titles(&told) == ["a type number has several meanings"], "{told:#?}");
     let mut bytes = std::fs::read(&path).unwrap();

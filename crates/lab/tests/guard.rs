@@ -77,9 +77,9 @@ fn dense_models_are_refused_with_what_they_would_lose() {
     let after = predict(&model, &found, &DeviceOptions::default(), &chunks, &OPTIONS).unwrap();
     assert!(after.perplexity > 1.2 * after.perplexity_reference, "{after:?}");
     let output = folder.path().join("out.gguf");
-    assert!(matches!(write(&model, &planned, &output, None, &mut go_on), Err(Error::NotTernary { .. })));
+    assert!(matches!(write(&model, &planned, &output, None, None, &mut go_on), Err(Error::NotTernary { .. })));
     recipe.ternarize = true;
-    write(&model, &plan(&model, &recipe).unwrap(), &output, None, &mut go_on).unwrap();
+    write(&model, &plan(&model, &recipe).unwrap(), &output, None, None, &mut go_on).unwrap();
     assert_eq!(File::open(output).unwrap().view("token_embd.weight").unwrap().format, &I2_S);
 }
 

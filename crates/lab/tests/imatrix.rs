@@ -198,7 +198,8 @@ fn what_matters_is_kept_best() {
         let written = |imatrix: Option<Arc<Imatrix>>, name: &str| {
             let path = folder.path().join(name);
             let recipe = Recipe { target: Some(Target::Format(&Q4_0)), imatrix, ..Recipe::default() };
-            write(&model, &plan(&model, &recipe).unwrap(), &path, None, &mut |_| ControlFlow::Continue(())).unwrap();
+            write(&model, &plan(&model, &recipe).unwrap(), &path, None, None, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
             File::open(path).unwrap()
         };
         let (plain, weighted) =

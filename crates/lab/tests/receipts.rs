@@ -64,7 +64,7 @@ fn aligned(source: &File, recipe: &Recipe, path: &Path, sign: Option<&SigningKey
     let mut plan = plan(&model, recipe).unwrap();
     alignment.into_iter().for_each(|alignment| _ = plan.metadata.insert("general.alignment", alignment));
     let provenance = Provenance { recipe, imatrix: None, tokenizer: None, sign };
-    write(&model, &plan, path, Some(&provenance), &mut |_| GO).unwrap();
+    write(&model, &plan, path, Some(&provenance), None, &mut |_| GO).unwrap();
 }
 
 fn verified(path: &Path, key: Option<&PublicKey>) -> Verification {
@@ -210,7 +210,7 @@ fn the_same_recipe_makes_the_same_file_again() {
     let mut parts = plan(&model, &recipe()).unwrap();
     parts.shard_size = Some(30_000);
     let provenance = Provenance { recipe: &recipe(), imatrix: None, tokenizer: None, sign: None };
-    let paths = write(&model, &parts, &at("parts.gguf"), Some(&provenance), &mut |_| GO).unwrap();
+    let paths = write(&model, &parts, &at("parts.gguf"), Some(&provenance), None, &mut |_| GO).unwrap();
     assert!(paths.len() > 2);
     assert_eq!(verified(&paths[0], None).failures, []);
     let mut bytes = fs::read(&paths[1]).unwrap();

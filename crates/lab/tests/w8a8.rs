@@ -18,7 +18,7 @@ fn folder_of(name: &str, output: &Path) -> File {
     let file = golden(name);
     let model = GgufModel::open(&file, None).unwrap();
     let hf = HfModel::of(&model, Some(&I8)).unwrap();
-    write_folder(&model, &hf, output, u64::MAX, &mut |_| ControlFlow::Continue(())).unwrap();
+    write_folder(&model, &hf, output, u64::MAX, None, &mut |_| ControlFlow::Continue(())).unwrap();
     File::open(output).unwrap()
 }
 

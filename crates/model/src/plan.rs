@@ -63,8 +63,10 @@ pub struct MemoryPlan {
     pub weights: WeightBytes,
     /// Keys and values of all sequences when they fill their context.
     pub kv_cache: u64,
-    /// Activations of the largest pass, what kernels need for it, and its outputs on the host.
+    /// Activations of the largest pass, and what kernels need for it.
     pub activations: u64,
+    /// Its outputs on the host.
+    pub outputs: u64,
 }
 
 /// The longest context that passes are planned with.
@@ -95,6 +97,7 @@ pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload
     Ok(MemoryPlan {
         weights: cpu.weights(),
         kv_cache: spec.kv_shape(work.cache_blocks(spec), cache_type).bytes().map_or(u64::MAX, |bytes| bytes as u64),
-        activations: cpu.activations() + outputs as u64,
+        activations: cpu.activations(),
+        outputs: outputs as u64,
     })
 }

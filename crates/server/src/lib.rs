@@ -31,6 +31,7 @@ mod generate;
 mod health;
 pub mod keys;
 mod listen;
+mod listener;
 mod memory;
 mod metrics;
 mod ollama;
@@ -49,6 +50,8 @@ mod self_test;
 mod text_format;
 mod tls;
 mod trace;
+#[cfg(unix)]
+mod unix_socket;
 mod vllm;
 
 pub use app::{App, Embeddings, Generator};
@@ -59,7 +62,7 @@ pub use otlp::{Exporter, TellOutage};
 pub use proxy::TrustedProxy;
 pub use tls::{Tls, TlsError};
 
-use listen::Listener;
+use listener::Listener;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;

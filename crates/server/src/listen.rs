@@ -1,8 +1,8 @@
-//! Connections: accepted, limited, and given to the router.
+//! Connections: limited, and given to the router.
 
 use crate::App;
 use crate::arriving::Arriving;
-use crate::options::{Inherited, Listen};
+use crate::listener::{Io, Listener};
 use crate::patience::Patient;
 use crate::places::{Answer, Place, Places};
 use crate::trace::Peer;
@@ -16,135 +16,22 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Bytes that wait for a client which reads slowly, beside those that the system holds.
 const WRITE_BUFFER: usize = 16 << 10;
 
-/// Bytes of an answer that the system holds for a client. Only when a third of them is taken does it say so: with more, one that reads slowly
-/// would seem to take nothing.
-const SEND_BUFFER: usize = 128 << 10;
-
 /// How long one that is told to leave is looked at once more: whatever has come is seen within that.
 const LAST_LOOK: Duration = Duration::from_millis(2);
 
 /// How long a client may take to close its half of a connection that is over, and has no place any more.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// A socket that connections come from.
-pub enum Listener {
-    Tcp(TcpListener),
-    Unix {
-        listener: UnixListener,
-        /// What this server made for it, which ends with it.
-        _file: Option<SocketFile>,
-    },
-}
-
-/// The file of a UNIX socket. Nobody listens to it when this is dropped, and then it is in the way of the next.
-pub struct SocketFile {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<SocketFile> {
-        Ok(SocketFile { path: std::path::absolute(path)?, device_and_inode: device_and_inode(path)? })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Another server may have taken the path.
-        if device_and_inode(&self.path).is_ok_and(|found| found == self.device_and_inode) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
-    let file = path.symlink_metadata()?;
-    Ok((file.dev(), file.ino()))
-}
-
-impl Listener {
-    /// Begins to listen.
-    pub async fn bind(listen: &Listen) -> io::Result<Listener> {
-        match listen {
-            Listen::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
-            Listen::Unix(path) => {
-                // A socket that an earlier run left is in the way; what is no socket, or is listened to, stays.
-                let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
-                let is_left = || {
-                    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-                    std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
-                };
-                if is_socket && is_left() {
-                    std::fs::remove_file(path)?;
-                }
-                let listener = UnixListener::bind(path)?;
-                Ok(Listener::Unix { listener, _file: Some(SocketFile::new(path)?) })
-            }
-        }
-    }
-
-    /// A socket that listens already. The file of a UNIX socket is not this server's.
-    pub fn inherit(inherited: Inherited) -> io::Result<Listener> {
-        match inherited {
-            Inherited::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Listener::Tcp(TcpListener::from_std(listener)?))
-            }
-            Inherited::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Listener::Unix { listener: UnixListener::from_std(listener)?, _file: None })
-            }
-        }
-    }
-
-    /// The address that clients use, with TLS or without.
-    pub fn url(&self, tls: bool) -> String {
-        let scheme = if tls { "https" } else { "http" };
-        match self {
-            Listener::Tcp(listener) => {
-                listener.local_addr().map_or_else(|error| error.to_string(), |at| format!("{scheme}://{at}"))
-            }
-            Listener::Unix { listener, .. } => {
-                let path = listener
-                    .local_addr()
-                    .ok()
-                    .and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
-                format!("unix:{}", path.unwrap_or_default())
-            }
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(Box<dyn Io>, Option<SocketAddr>)> {
-        match self {
-            Listener::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
-                Ok((Box::new(stream), Some(peer)))
-            }
-            Listener::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), None)),
-        }
-    }
-}
-
-/// A connection of any kind.
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// Serves connections until `draining` is true, and then those that are open, as long as they may.
 pub async fn serve(listener: Listener, router: Router, app: Arc<App>, mut draining: watch::Receiver<bool>) {

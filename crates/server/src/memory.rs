@@ -84,6 +84,7 @@ impl App {
             "kv_blocks": load.map(|load| load.blocks),
             "kv_blocks_used": load.map(|load| load.used_blocks),
             "kv_blocks_cached": load.map(|load| load.cached_blocks),
+            "kv_cache": load.map(|load| load.kv_cache_bytes),
             "bodies": self.bodies.bytes(),
             "running": load.map(|load| load.running),
             "waiting": load.map(|load| load.waiting),

@@ -1,6 +1,5 @@
 use crate::TrustedProxy;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,5 +66,6 @@ pub enum Listen {
 #[derive(Debug)]
 pub enum Inherited {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
 }

@@ -15,13 +15,13 @@ const CHUNK: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Arena {
     rest: BytesMut,
-    huge_pages: bool,
+    size: ArenaSize,
 }
 
 impl Arena {
     /// Creates an empty arena, which requests huge pages or leaves them to the system's default.
     pub fn new(huge_pages: bool) -> Arena {
-        Arena { rest: BytesMut::new(), huge_pages }
+        Arena { rest: BytesMut::new(), size: ArenaSize::new(huge_pages) }
     }
 
     /// Allocates `len` zero bytes, aligned to 64 bytes.
@@ -32,12 +32,18 @@ impl Arena {
         let room = len.max(1).next_multiple_of(ALIGN);
         if room > self.rest.len() {
             // Addresses may be limited, too.
-            let chunk = zeroed(room.max(CHUNK), self.huge_pages);
-            self.rest = chunk.or_else(|_| zeroed(room, self.huge_pages))?;
+            let chunk = zeroed(room.max(CHUNK), self.size.huge_pages);
+            self.rest = chunk.or_else(|_| zeroed(room, self.size.huge_pages))?;
         }
+        self.size.take(len);
         let mut taken = self.rest.split_to(room);
         taken.truncate(len);
         Ok(taken)
+    }
+
+    /// Bytes of memory once all that was taken is written.
+    pub fn bytes(&self) -> usize {
+        self.size.bytes()
     }
 }
 
@@ -118,12 +124,12 @@ pub fn use_one_arena() {
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-/// Lets glibc, where that is the allocator, map each allocation of 1 MiB and more by itself. Its own limit rises to 32 MiB as such memory is
+/// Lets glibc, where that is the allocator, map each allocation of 256 KiB and more by itself. Its own limit rises to 32 MiB as such memory is
 /// freed, and then buffers that grow with a prompt leave holes in the heap.
 pub fn map_large_buffers() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: as above.
-    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 18) };
 }
 
 /// Gives the system back what glibc, where that is the allocator, keeps of memory that was freed, also between what is in use. Other threads

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use trine_backend::profile::{Recorder, RecorderOptions};
 use trine_backend::{Backend, Batch, CacheType, Cpu, CpuOptions};
 use trine_model::{Model, ModelOptions, vocab_metadata};
 use trine_tensor::{File, gguf};
@@ -471,4 +473,89 @@ fn another_teacher_is_a_warning_wherever_its_file_is() {
     changed.train.steps = 4;
     let found = warnings(&changed, true);
     assert!(found.contains("distill.teacher"), "{found}");
+}
+
+/// A recorder of a run, with this much detail.
+fn recorder(depth: u8) -> Recorder {
+    Recorder::new(RecorderOptions { depth, phase: "rest", thread: "training", ..RecorderOptions::default() })
+}
+
+/// The spans of a level of a trace: when they begin and end.
+fn spans<'a>(trace: &'a Value, cat: &'a str) -> impl Iterator<Item = (&'a Value, [f64; 2])> {
+    let events = trace["traceEvents"].as_array().unwrap().iter().filter(move |event| event["cat"] == cat);
+    events.map(|event| {
+        let [begin, time] = ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
+        (event, [begin, begin + time])
+    })
+}
+
+#[test]
+fn a_profile_accounts_for_all_of_a_step_and_changes_no_bit() {
+    let phases = ["quantize", "data", "forward", "backward", "optimizer"];
+    for change in [
+        json!({"output": {"validate_every": 3}}),
+        // Layers are computed twice, two batches make a step, weights become ternary in the third, and the optimizer has products.
+        json!({"train": {"grad_checkpoint": true, "micro_batch": 2}, "quantization": {"warm_in": 3}, "optimizer": {"name": "muon"}}),
+    ] {
+        let (usual, profiled) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let mut without = trainer(&config(usual.path(), change.clone()), false);
+        let (expected, _) = run(&mut without, 0);
+
+        let config = config(profiled.path(), change.clone());
+        let mut with = trainer(&config, false);
+        let recorder = recorder(5);
+        with.set_recorder(recorder.clone());
+        let begin = Instant::now();
+        recorder.start();
+        let (steps, _) = run(&mut with, 0);
+        recorder.stop();
+        let wall = begin.elapsed();
+        assert_eq!(losses(&steps), losses(&expected));
+        let norms = |steps: &[StepMetrics]| steps.iter().map(|step| step.grad_norm.to_bits()).collect::<Vec<_>>();
+        assert_eq!(norms(&steps), norms(&expected));
+        let bits = |trainer: &mut Trainer| weights(trainer).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert!(bits(&mut with) == bits(&mut without), "{change}");
+
+        let report = recorder.report();
+        assert!(report.steps == 6 && report.time() <= wall, "{:?} {wall:?}", report.time());
+        assert!(report.time() > wall * 9 / 10, "{:?} {wall:?}", report.time());
+        let tokens = 6 * config.train.batch as u64 * config.train.sequence as u64;
+        for phase in phases {
+            let time = report.phase(phase);
+            assert_eq!(time.parts.iter().sum::<Duration>(), time.time, "{phase}");
+            let operations = report.operations.iter().filter(|operation| operation.phase == phase);
+            assert!(operations.map(|operation| operation.time).sum::<Duration>() <= time.time, "{phase}");
+            let expected = if ["data", "forward", "backward"].contains(&phase) { tokens } else { 0 };
+            assert_eq!(time.tokens, expected, "{phase}");
+        }
+        assert!(report.phases.iter().any(|(phase, _)| *phase == "checkpoint"));
+        // A product forward is two backward, each as large.
+        let sum = |name: &str, phase: &str| -> u64 {
+            let these = report.operations.iter().filter(|o| o.name == name && o.phase == phase);
+            these.map(|operation| operation.operations).sum()
+        };
+        let forward = sum("linear", "forward");
+        assert!(forward > 0 && sum("linear_backward_weight", "backward") == forward);
+        assert_eq!(sum("linear_backward_input", "backward"), forward);
+        assert_eq!(sum("attention_backward", "backward"), sum("attention", "forward") / 2 * 5);
+        if config.train.grad_checkpoint {
+            assert!(sum("linear", "backward") > 0, "layers are computed again");
+        }
+
+        let mut trace = Vec::new();
+        recorder.write_trace(&mut trace).unwrap();
+        let trace: Value = serde_json::from_slice(&trace).unwrap();
+        assert_eq!((spans(&trace, "step").count(), report.left_out), (6, 0));
+        let inside = |inner: [f64; 2], outer: [f64; 2]| outer[0] <= inner[0] + 1e-3 && inner[1] <= outer[1] + 1e-3;
+        let in_phases: Vec<[f64; 2]> = spans(&trace, "pass").map(|(_, span)| span).collect();
+        for (step, time) in spans(&trace, "step") {
+            let own: Vec<[f64; 2]> = in_phases.iter().copied().filter(|span| inside(*span, time)).collect();
+            let sum: f64 = own.iter().map(|[begin, end]| end - begin).sum();
+            assert!(own.len() >= phases.len() && sum > 0.9 * (time[1] - time[0]), "{step}: {sum}");
+        }
+        for (operation, span) in spans(&trace, "operation") {
+            assert!(in_phases.iter().any(|phase| inside(span, *phase)), "{operation}");
+        }
+        assert!(spans(&trace, "kernel").count() > 0, "threads work");
+    }
 }

@@ -19,14 +19,14 @@ pub enum Error {
     /// More memory than the model may take.
     #[error(
         "the model takes {} of memory (weights {}, KV cache {}, activations {}, program {}), more than the limit of {}",
-        size(needed.total()), size(needed.weights), size(needed.kv_cache), size(needed.scratch), size(needed.program), size(*limit)
+        size(needed.total()), size(needed.weights), size(needed.kv_cache), size(needed.activations + needed.sampling), size(needed.program), size(*limit)
     )]
     MemoryLimit { limit: u64, needed: Memory },
     /// More memory than the control group of the process allows, beyond which the system would end it.
     #[error(
         "the model takes {} of memory besides its mapped file (weights {}, KV cache {}, activations {}, program {}), more than the \
          {} that the control group of this process allows",
-        size(needed.pinned()), size(needed.weights - needed.mapped), size(needed.kv_cache), size(needed.scratch), size(needed.program),
+        size(needed.pinned()), size(needed.weights - needed.mapped), size(needed.kv_cache), size(needed.activations + needed.sampling), size(needed.program),
         size(*limit)
     )]
     ControlGroup { limit: u64, needed: Memory },

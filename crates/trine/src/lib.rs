@@ -78,7 +78,7 @@ pub use load::Progress;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage, available_memory};
 pub use session::{Session, Turn};
-pub use size::{Memory, bits_per_weight, distinct, parameters, tensor_bytes};
+pub use size::{Memory, UsedMemory, bits_per_weight, distinct, parameters, tensor_bytes};
 pub use stream::Stream;
 pub use trine_model::{EMBEDDED, Quantizer, open_file};
 #[cfg(feature = "train")]
@@ -116,10 +116,10 @@ pub mod model {
 pub mod backend {
     pub use trine_backend::{
         Activation, ActivationPrecision, Affinity, Around, AttentionOptions, BLOCK_LEN, Backend, Batch, Both, CacheId,
-        CacheType, Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, Drift, Error, ExpertGroups, Found, Ids, KV_FORMATS,
-        KvBlock, KvBlocks, KvLayout, KvShape, Numa, Observe, Observed, ObservedWeight, Observer, Op, OpOf, Ops, Role,
-        Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table, Temperature, Tolerance, Topology, WeightBytes,
-        When, add_norm, cpu, profile, table, tables,
+        CacheType, Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, DeviceMemory, Drift, Error, ExpertGroups, Found, Ids,
+        KV_FORMATS, KvBlock, KvBlocks, KvLayout, KvShape, Numa, Observe, Observed, ObservedWeight, Observer, Op, OpOf,
+        Ops, Role, Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table, Temperature, Tolerance, Topology,
+        WeightBytes, When, add_norm, cpu, profile, table, tables,
     };
 }
 

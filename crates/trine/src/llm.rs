@@ -1,9 +1,10 @@
-use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream};
+use crate::{ChatOptions, EMBEDDED, Error, Memory, Options, Placement, Stream, UsedMemory};
 use std::ops::ControlFlow;
 use std::path::Path;
 use trine_engine::{Answer, Choice, Engine, FinishReason, Prompt, Request, Sampling};
 use trine_grammar::{Constraint, Grammar, Grammars};
 use trine_model::{GenerationConfig, Spec};
+use trine_tensor::memory;
 use trine_text::{Message, Rendered, Template, Templates, Tokenizer};
 
 /// A model that answers, one request at a time. [`Options::spawn`] gives a handle for many requests at once.
@@ -266,9 +267,14 @@ impl Llm {
         self.memory
     }
 
-    /// Bytes that the device has allocated for activations so far; `None` when it does not know.
-    pub fn activation_bytes(&mut self) -> Option<u64> {
-        self.engine.runner().memory().activations
+    /// The memory that it takes now.
+    pub fn used_memory(&self) -> UsedMemory {
+        UsedMemory {
+            device: self.engine.memory().device,
+            kv_cache: self.engine.load().kv_cache_bytes,
+            resident: memory::resident(),
+            peak: memory::peak_resident(),
+        }
     }
 
     /// Threads that compute.

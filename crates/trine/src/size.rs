@@ -3,7 +3,7 @@
 use crate::placement::Room;
 use crate::{Error, Options};
 use std::collections::HashSet;
-use trine_backend::{WeightBytes, When};
+use trine_backend::{DeviceMemory, WeightBytes, When};
 use trine_engine::EngineOptions;
 use trine_engine::sample::Candidate;
 use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head, is_weight};
@@ -84,8 +84,10 @@ pub struct Memory {
     pub repacked: u64,
     /// Keys and values of all sequences that run at once, when each fills its context.
     pub kv_cache: u64,
-    /// Activations of the largest batch, and what kernels and sampling need.
-    pub scratch: u64,
+    /// Activations of the largest batch, and what kernels need for it.
+    pub activations: u64,
+    /// Logits of a batch, and what samplers keep.
+    pub sampling: u64,
     /// What the process had before weights were loaded: the program itself, and the vocabulary. 0 where the system does not tell.
     pub program: u64,
 }
@@ -93,13 +95,27 @@ pub struct Memory {
 impl Memory {
     /// All of it.
     pub fn total(&self) -> u64 {
-        [self.kv_cache, self.scratch, self.program].into_iter().fold(self.weights, u64::saturating_add)
+        [self.kv_cache, self.activations, self.sampling, self.program]
+            .into_iter()
+            .fold(self.weights, u64::saturating_add)
     }
 
     /// All but what the system may take back.
     pub fn pinned(&self) -> u64 {
         self.total().saturating_sub(self.mapped)
     }
+}
+
+/// Bytes that a model takes, to compare with those that were [planned](Memory).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedMemory {
+    /// Weights, and activations with what kernels need, kept for later batches; `None` when the device does not know.
+    pub device: Option<DeviceMemory>,
+    /// Keys and values in blocks that a request has had. The rest of the cache takes no memory yet.
+    pub kv_cache: u64,
+    /// The memory of the process, and the most that it has been, where the system tells.
+    pub resident: Option<u64>,
+    pub peak: Option<u64>,
 }
 
 /// Bytes of a token that is sampled from, in a sampler's list and counts.
@@ -132,7 +148,7 @@ impl Options {
                 // A file that is read is not copied again for its pages.
                 device.cpu.huge_pages = When::Off;
             }
-            let MemoryPlan { weights, kv_cache, activations } = trine_model::plan(file, spec, &device, &work)?;
+            let MemoryPlan { weights, kv_cache, activations, outputs } = trine_model::plan(file, spec, &device, &work)?;
             let WeightBytes { mapped, held, copied, repacked } = weights;
             let samplers = if headless { 0 } else { sequences * spec.vocab_size * CANDIDATE };
             Ok(Memory {
@@ -140,7 +156,8 @@ impl Options {
                 mapped: if self.mmap { mapped } else { 0 },
                 repacked,
                 kv_cache: self.engine.cache_bytes.map_or(kv_cache, |bytes| bytes as u64),
-                scratch: activations + samplers as u64,
+                activations,
+                sampling: outputs + samplers as u64,
                 program,
             })
         };

@@ -15,6 +15,7 @@ use cache::Caches;
 
 use crate::{ActivationPrecision, Batch, CacheId, Error, KvShape};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use trine_kernels::cpus::{Affinity, Topology};
 use trine_kernels::numa::Numa;
@@ -137,6 +138,9 @@ pub struct Cpu {
     store: Arc<Mutex<Store>>,
     /// Room for copied weights.
     arena: Arena,
+    /// Bytes of the weights that lie elsewhere, and where mapped ones begin: a tied pair shares its pages.
+    weights: u64,
+    mapped: HashSet<usize>,
     options: CpuOptions,
     /// CPUs of each thread, when they are bound.
     bound: Vec<usize>,
@@ -183,6 +187,8 @@ impl Cpu {
                 ..Store::default()
             })),
             arena: Arena::new(options.huge_pages.is_on()),
+            weights: 0,
+            mapped: HashSet::new(),
             bound: (0..threads).zip(cpus.into_iter().cycle()).map(|(_, cpu)| cpu).collect(),
             nodes: nodes.into_iter().map(|node| node.id).collect(),
             options,

@@ -2,12 +2,13 @@
 
 use super::{Act, Cpu, Pass, Weight, lock};
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvBlock, KvShape, Op, OpOf, Role, Rope,
-    Routing, Stage, add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, Ids, KvBlock, KvShape, Op, OpOf,
+    Role, Rope, Routing, Stage, add_norm,
 };
 use std::ops::Range;
 use trine_kernels::{
-    ActivationLayout, Attention, AttentionOptions, CpuExecutor, Input, Matrix, Routes, multiplies_bf16,
+    ActivationLayout, Attention, AttentionOptions, CpuExecutor, Input, Matrix, QuantizedActivations, Routes,
+    multiplies_bf16,
 };
 use trine_tensor::{Format, View};
 
@@ -74,8 +75,11 @@ impl Backend for Cpu {
         self.caches.get(cache).write_block(block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        Some(lock(&self.store).allocated as u64)
+    fn memory(&self) -> Option<DeviceMemory> {
+        let store = lock(&self.store);
+        let bytes: usize = store.bytes.iter().map(QuantizedActivations::bytes).sum();
+        let activations = (store.allocated + bytes + self.executor.scratch_bytes()) as u64;
+        Some(DeviceMemory { weights: self.weights + self.arena.bytes() as u64, activations })
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

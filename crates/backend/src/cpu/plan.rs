@@ -4,8 +4,8 @@ use super::ops::layout_of;
 use super::weight::placement;
 use super::{Buffers, CpuOptions};
 use crate::{
-    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf, Role, Routing, Stage,
-    add_norm,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape, Op, OpOf, Role,
+    Routing, Stage, add_norm,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -230,12 +230,13 @@ impl CpuPlan {
     }
 
     /// A product with `rows` rows of `w`.
-    fn product(&self, w: &PlannedWeight, rows: usize, x: &PlannedAct) -> PlannedAct {
+    fn product(&mut self, w: &PlannedWeight, rows: usize, x: &PlannedAct) -> PlannedAct {
         let out = self.act(x.rows, rows);
         if x.rows == 0 {
             return out;
         }
         let layout = layout_of(&self.executor, w.format, w.role, self.options.activations);
+        self.note_kernel("product", self.threads * self.executor.product_bytes(w.format, w.cols));
         if layout != ActivationLayout::F32 {
             self.derive(x, layout);
         } else if w.role == Role::BitLinear {
@@ -249,7 +250,7 @@ impl CpuPlan {
     }
 
     /// Products with parts of `w`, one after the other; the largest has so many tokens.
-    fn parts(&self, w: &PlannedWeight, parts: usize, tokens: usize, cols: usize) {
+    fn parts(&mut self, w: &PlannedWeight, parts: usize, tokens: usize, cols: usize) {
         for _ in 0..parts.min(2) {
             let x = self.act(tokens, cols);
             self.product(w, w.rows / parts, &x);
@@ -327,8 +328,9 @@ impl Backend for CpuPlan {
 
     fn write_block(&mut self, _: CacheId, _: KvBlock, _: &[u8]) {}
 
-    fn activation_bytes(&self) -> Option<u64> {
-        Some(self.activations())
+    fn memory(&self) -> Option<DeviceMemory> {
+        let WeightBytes { mapped, held, copied, .. } = self.weights();
+        Some(DeviceMemory { weights: mapped + held + copied, activations: self.activations() })
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {

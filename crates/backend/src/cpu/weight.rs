@@ -88,6 +88,7 @@ impl Cpu {
                 (view, interleaved) = self.place(view)?;
             }
         }
+        self.weights += size_of_val(&*row) as u64;
         Ok(Weight { view, role, interleaved, row })
     }
 
@@ -95,6 +96,9 @@ impl Cpu {
     fn place(&mut self, view: View) -> Result<(View, bool), Error> {
         let (copy, repack) = placement(&self.options, &self.executor, &view);
         let view = if copy { self.copy(view, repack)? } else { view };
+        if !copy && (!view.is_mapped() || self.mapped.insert(view.bytes.as_ptr() as usize)) {
+            self.weights += view.bytes.len() as u64;
+        }
         if !repack && (self.options.prefault || !view.is_mapped()) {
             self.check(&view)?;
         }

@@ -1,24 +1,29 @@
 //! A device that watches another one: what every operation took, what it moved, and where a token's time went.
 
 mod histogram;
+mod meter;
 mod record;
+mod recorder;
 mod report;
 mod trace;
+mod work;
 
 pub use histogram::Histogram;
-pub use record::{Guard, Recorder, RecorderOptions};
-pub use report::{MemoryUse, Operation, Part, Phase, ProfileReport, TensorMemory, Time};
+pub use recorder::{Guard, Recorder, RecorderOptions};
+pub use report::{DECODE, MemoryUse, Operation, PREFILL, Part, ProfileReport, TensorMemory, Time};
 pub use trine_kernels::{Timeline, WorkSpan};
+pub use work::{OpWork, PassSize, RoutesSize, WeightSize};
 
 use crate::{
-    ActivationPrecision, AttentionOptions, Backend, Batch, CacheId, DeviceInfo, Error, KvBlock, KvShape, Op, OpOf,
-    Role, Routing, Stage,
+    ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, KvBlock, KvShape, OpOf, Role,
+    Routing, Stage,
 };
-use record::{ActivationMeter, OpWork};
+use meter::ActivationMeter;
 use std::collections::HashMap;
 use std::sync::Arc;
 use trine_kernels::Span;
 use trine_tensor::View;
+use work::floats;
 
 /// Runs everything on `B`, to the same bits, and tells a [`Recorder`] about it.
 ///
@@ -36,11 +41,7 @@ pub struct Profile<B> {
 /// A weight of a [`Profile`].
 pub struct Weight<W> {
     inner: W,
-    /// Its number among the recorder's tensors.
-    tensor: u32,
-    rows: usize,
-    cols: usize,
-    bytes: usize,
+    size: WeightSize,
 }
 
 /// Activations of a [`Profile`], `[rows, cols]`.
@@ -88,34 +89,31 @@ impl<B: Backend> Profile<B> {
     }
 
     fn time<T>(&mut self, work: OpWork, body: impl FnOnce(&mut B) -> T) -> T {
-        let start = self.recorder.begin();
-        let result = body(&mut self.inner);
-        self.recorder.end(start, work);
-        result
+        let _operation = self.recorder.operation(work);
+        body(&mut self.inner)
     }
 }
 
 /// A forward pass of a [`Profile`].
 pub struct Pass<P> {
     inner: P,
-    /// Rows of the pass, and those whose outputs are wanted.
     tokens: usize,
     outputs: usize,
     spans: Vec<Span>,
-    /// Bytes of one position in the KV cache of one layer.
     position: usize,
+}
+
+impl<P> Pass<P> {
+    fn size(&self) -> PassSize<'_> {
+        let Pass { tokens, outputs, ref spans, position, .. } = *self;
+        PassSize { tokens, outputs, spans, position }
+    }
 }
 
 /// Experts of a [`Profile`].
 pub struct Routes<R> {
     inner: R,
-    top_k: usize,
-    /// Experts of all tokens together.
-    all: usize,
-}
-
-fn floats(n: usize) -> usize {
-    n * size_of::<f32>()
+    size: RoutesSize,
 }
 
 impl<B: Backend> Backend for Profile<B> {
@@ -133,7 +131,7 @@ impl<B: Backend> Backend for Profile<B> {
         let tensor =
             TensorMemory { name: view.name.clone(), format: view.format.name, shape: view.shape.clone(), bytes };
         let inner = self.inner.upload(view, role)?;
-        Ok(Weight { inner, tensor: self.recorder.add(tensor), rows, cols, bytes })
+        Ok(Weight { inner, size: WeightSize { tensor: self.recorder.add(tensor), rows, cols, bytes } })
     }
 
     fn to_device(&mut self, values: &[f32], columns: usize) -> Self::Act {
@@ -184,8 +182,8 @@ impl<B: Backend> Backend for Profile<B> {
         self.inner.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.inner.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.inner.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {
@@ -199,7 +197,7 @@ impl<B: Backend> Backend for Profile<B> {
 
     fn begin(&mut self, cache: CacheId, batch: &Batch) -> Self::Pass {
         let (tokens, outputs) = (batch.tokens().len(), batch.outputs().len());
-        self.recorder.begin_pass(tokens, outputs);
+        self.recorder.begin_pass(tokens, outputs, batch.spans().len());
         let position = self.caches.get(&cache).map_or(0, |(_, position)| *position);
         let inner = self.inner.begin(cache, batch);
         Pass { inner, tokens, outputs, spans: batch.spans().to_vec(), position }
@@ -210,7 +208,7 @@ impl<B: Backend> Backend for Profile<B> {
     }
 
     fn run(&mut self, op: OpOf<Self>) -> Self::Act {
-        let (work, [rows, cols]) = work(&op);
+        let (work, [rows, cols]) = OpWork::of(&op, |w| w.size, |a| a.shape(), |r| r.size, Pass::size);
         let out = self.time(work, |be| be.run(op.map(|w| &w.inner, |a| &a.inner, |r| &r.inner, |p| &p.inner)));
         self.act(out, rows, cols)
     }
@@ -219,7 +217,7 @@ impl<B: Backend> Backend for Profile<B> {
         let work = OpWork::new("route", Part::Other, scores.len() + 2 * scores.rows * routing.top_k, 3 * scores.len());
         let bias = bias.map(|bias| &bias.inner);
         let inner = self.time(work, |be| be.route(&scores.inner, bias, routing));
-        Routes { inner, top_k: routing.top_k, all: scores.rows * routing.top_k }
+        Routes { inner, size: RoutesSize { top_k: routing.top_k, all: scores.rows * routing.top_k } }
     }
 
     fn chosen_experts(&mut self, routes: &Self::Routes, out: &mut Vec<u32>) -> Result<(), Error> {
@@ -228,85 +226,8 @@ impl<B: Backend> Backend for Profile<B> {
 
     fn add_norm(&mut self, gain: &Self::Weight, a: &Self::Act, b: &Self::Act, eps: f32) -> (Self::Act, Self::Act) {
         let work = OpWork::new("add_norm", Part::Norms, 4 * a.len(), 5 * a.len());
-        let work = work.with(gain.tensor, a.rows, gain.bytes);
+        let work = work.with(gain.size, a.rows);
         let (sum, normed) = self.time(work, |be| be.add_norm(&gain.inner, &a.inner, &b.inner, eps));
         (self.act(sum, a.rows, a.cols), self.act(normed, a.rows, a.cols))
     }
-}
-
-/// The work of an operation, and the shape of its result.
-fn work<W, A, R, P>(op: &Op<Weight<W>, Act<A>, Routes<R>, Pass<P>>) -> (OpWork, [usize; 2]) {
-    let name = op.name();
-    let other = |moved, operations| OpWork::new(name, Part::Other, moved, operations);
-    let products = |moved, operations| OpWork::new(name, Part::Products, moved, operations);
-    match *op {
-        Op::Embed { table, pass, .. } => {
-            let (rows, cols) = (pass.tokens, table.cols);
-            let work = other(rows * cols, 0).with(table.tensor, rows, rows * (table.bytes / table.rows.max(1)));
-            (work, [rows, cols])
-        }
-        Op::Linear { w, x } => {
-            let work = products(x.rows * (w.cols + w.rows), 2 * x.rows * w.rows * w.cols);
-            (work.with(w.tensor, x.rows, w.bytes), [x.rows, w.rows])
-        }
-        Op::LinearPerHead { w, x, .. } => {
-            let work = products(x.rows * (x.cols + w.rows), 2 * x.rows * w.rows * w.cols);
-            (work.with(w.tensor, x.rows, w.bytes), [x.rows, w.rows])
-        }
-        Op::Bias { b, x } => (other(2 * x.len(), x.len()).with(b.tensor, x.rows, b.bytes), x.shape()),
-        Op::RmsNorm { gain, x, .. } => {
-            let work = OpWork::new(name, Part::Norms, 2 * x.len(), 4 * x.len());
-            (work.with(gain.tensor, x.rows, gain.bytes), x.shape())
-        }
-        Op::LayerNorm { gain, bias, x, .. } => {
-            let work = OpWork::new(name, Part::Norms, 2 * x.len(), 7 * x.len());
-            (work.with(gain.tensor, x.rows, gain.bytes + bias.map_or(0, |bias| bias.bytes)), x.shape())
-        }
-        Op::Add { a, .. } => (other(3 * a.len(), a.len()), a.shape()),
-        Op::Scale { x, .. } => (other(2 * x.len(), x.len()), x.shape()),
-        Op::Softcap { x, .. } => (other(2 * x.len(), 3 * x.len()), x.shape()),
-        Op::GatedActivation { gate, up, .. } => {
-            (other((2 + usize::from(up.is_some())) * gate.len(), 4 * gate.len()), gate.shape())
-        }
-        Op::SliceColumns { x, width, ref range } => {
-            let cols = x.cols / width * range.len();
-            (other(2 * x.rows * cols, 0), [x.rows, cols])
-        }
-        Op::Concat { a, width, width_b, .. } => {
-            let cols = a.cols / width * (width + width_b);
-            (other(2 * a.rows * cols, 0), [a.rows, cols])
-        }
-        Op::Experts { w, routes, n_experts, .. } => {
-            // Only the device knows how many experts several tokens share: each is counted as often as it is used, up to all.
-            let (rows, width) = (routes.all, w.rows / n_experts);
-            let work = products(rows * (w.cols + width), 2 * rows * width * w.cols);
-            (work.with(w.tensor, rows, w.bytes / n_experts * rows.min(n_experts)), [rows, width])
-        }
-        Op::ExpertsBias { x, .. } => (other(3 * x.len(), x.len()), x.shape()),
-        Op::CombineExperts { x, routes } => {
-            let rows = x.rows / routes.top_k;
-            (other(x.len() + rows * x.cols, 2 * x.len()), [rows, x.cols])
-        }
-        Op::RopeCache { rope, pass } => {
-            let (rows, cols) = (pass.tokens, 2 * rope.frequencies.len());
-            (other(rows * cols, 2 * rows * cols), [rows, cols])
-        }
-        Op::Rope { cache, x, .. } => (other(2 * x.len() + cache.len(), 3 * x.len()), x.shape()),
-        Op::Attention { q, k, v, options, pass, .. } => (attention([q, k, v], options, pass), q.shape()),
-        Op::GatherOutputs { x, pass } => (other(2 * pass.outputs * x.cols, 0), [pass.outputs, x.cols]),
-    }
-}
-
-/// A query, its scores and the values cost two operations each for every position that its token sees.
-fn attention<A, P>([q, k, v]: [&Act<A>; 3], options: AttentionOptions, pass: &Pass<P>) -> OpWork {
-    let (mut seen, mut held) = (0, 0);
-    for span in &pass.spans {
-        let len = span.cached + span.tokens;
-        seen += (span.cached..len).map(|position| options.seen(position, len).len()).sum::<usize>();
-        held += len - options.seen(span.cached, len).start;
-    }
-    let mut work = OpWork::new("attention", Part::Attention, 2 * q.len() + k.len() + v.len(), 4 * q.cols * seen);
-    work.bytes += (q.rows + held) * pass.position;
-    work.rows = q.rows;
-    work
 }

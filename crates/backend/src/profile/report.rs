@@ -53,24 +53,10 @@ impl Part {
     }
 }
 
-/// Reading prompts, or generating: a pass belongs to the first when it runs a token whose logits nobody wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Prompts, perhaps with tokens of other sequences beside them.
-    #[default]
-    Prefill,
-    /// Generated tokens alone.
-    Decode,
-}
-
-impl Phase {
-    pub fn label(self) -> &'static str {
-        match self {
-            Phase::Prefill => "prefill",
-            Phase::Decode => "decode",
-        }
-    }
-}
+/// The phase of an engine that reads prompts, perhaps with tokens of other sequences beside them: some token has logits that nobody wants.
+pub const PREFILL: &str = "prefill";
+/// The phase of an engine that generates.
+pub const DECODE: &str = "decode";
 
 /// All calls of one operation, over all layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +64,8 @@ pub struct Operation {
     /// Of the device's method.
     pub name: &'static str,
     pub part: Part,
-    pub phase: Phase,
+    /// Such as [`PREFILL`].
+    pub phase: &'static str,
     /// Its weight, with `*` for the layer's number.
     pub tensor: Option<String>,
     pub format: Option<&'static str>,
@@ -177,10 +164,23 @@ impl MemoryUse {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfileReport {
     pub operations: Vec<Operation>,
-    /// Reading prompts, from the start on.
-    pub prefill: Time,
-    pub decode: Time,
+    /// The time of each phase, in the order in which they came first.
+    pub phases: Vec<(&'static str, Time)>,
+    pub steps: u64,
     pub memory: MemoryUse,
     /// Events that found no room in the trace.
     pub left_out: u64,
+}
+
+impl ProfileReport {
+    /// The time of a phase.
+    pub fn phase(&self, phase: &str) -> Time {
+        let found = self.phases.iter().find(|(known, _)| *known == phase);
+        found.map(|(_, time)| time.clone()).unwrap_or_default()
+    }
+
+    /// The time of all phases.
+    pub fn time(&self) -> Duration {
+        self.phases.iter().map(|(_, time)| time.time).sum()
+    }
 }

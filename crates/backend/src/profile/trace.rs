@@ -1,6 +1,7 @@
 //! The trace as a file for Perfetto and `chrome://tracing`: "Trace Event Format", the JSON object form.
 
-use super::record::{Record, Recorder, TraceEvent};
+use super::record::{Record, TraceEvent};
+use super::recorder::Recorder;
 use super::report::rate;
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -29,6 +30,8 @@ struct TensorInfo<'a, A> {
 /// What is known about a span.
 #[derive(Default, Serialize)]
 struct Args<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequences: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,26 +77,30 @@ fn entry<'a, A>(name: &'a str, ph: &'a str, at: Duration, args: A) -> TensorInfo
     TensorInfo { name, cat: "", ph, ts: micros(at), dur: None, pid: PID, tid: TID, args }
 }
 
-/// Names of the levels that the engine's thread has.
+/// Names of the levels that the first row has.
 const CATEGORIES: [&str; 4] = ["step", "pass", "layer", "operation"];
 const OPERATIONS: u8 = 3;
 
 fn span<'a>(record: &'a Record, event: &'a TraceEvent) -> TensorInfo<'a, Args<'a>> {
     let tensor = event.tensor.map(|tensor| &record.tensors[tensor as usize]);
     let some = |n: u64| Some(n).filter(|&n| n > 0);
+    // A step that is about a tensor has its name, and writes it.
+    let about = tensor.filter(|_| event.level == 0);
+    let (name, bytes) = about.map_or((event.name, event.bytes), |tensor| (&tensor.name, tensor.bytes as u64));
     let args = Args {
+        sequences: Some(event.sequences).filter(|&sequences| sequences > 0),
         tokens: Some(event.rows).filter(|&rows| rows > 0),
         layer: event.layer,
         tensor: tensor.map(|tensor| tensor.name.as_str()),
         format: tensor.map(|tensor| tensor.format),
         shape: tensor.map(|tensor| tensor.shape.as_slice()),
-        bytes: some(event.bytes),
-        bandwidth: rate(event.bytes, event.time),
+        bytes: some(bytes),
+        bandwidth: rate(bytes, event.time),
         operations: some(event.operations),
         gops: rate(event.operations, event.time),
     };
     let (cat, dur) = (CATEGORIES[event.level as usize], Some(micros(event.time)));
-    TensorInfo { cat, dur, ..entry(event.name, "X", event.start, args) }
+    TensorInfo { cat, dur, ..entry(name, "X", event.start, args) }
 }
 
 impl Recorder {
@@ -106,9 +113,27 @@ impl Recorder {
         // A span stands before those inside it.
         record.events.sort_by_key(|event| (event.start, event.level, Reverse(event.time)));
         let (mut comma, left_out) = ("", record.left_out);
-        write!(out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"events_left_out\":{left_out}}},\"traceEvents\":[")?;
-        for (name, value) in [("process_name", "trine"), ("thread_name", "engine")] {
+        write!(out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"events_left_out\":{left_out}")?;
+        for (name, value) in &record.notes {
+            write!(out, ",\"{name}\":{value}")?;
+        }
+        write!(out, "}},\"traceEvents\":[")?;
+        for (name, value) in [("process_name", "trine"), ("thread_name", record.options.thread)] {
             line(out, &mut comma, &entry(name, "M", Duration::ZERO, Name { name: value }))?;
+        }
+        for (thread, spans) in record.threads.iter().enumerate() {
+            let (tid, name) = (TID + 1 + thread as u32, format!("thread {thread}"));
+            let named = entry("thread_name", "M", Duration::ZERO, Name { name: &name });
+            line(out, &mut comma, &TensorInfo { tid, ..named })?;
+            for span in spans {
+                let dur = Some(micros(span.time));
+                let args = Args::default();
+                line(
+                    out,
+                    &mut comma,
+                    &TensorInfo { tid, dur, cat: "kernel", ..entry(span.name, "X", span.start, args) },
+                )?;
+            }
         }
         // The engine's own part of a loop is on a row of its own, too: its operations have more in them.
         let operations: Vec<&TraceEvent> = record.events.iter().filter(|event| event.level == OPERATIONS).collect();

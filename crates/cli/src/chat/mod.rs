@@ -9,6 +9,7 @@ use crate::answer::{Pace, TimedAnswer};
 use crate::constraint::NOT_WITH;
 use crate::exit::{self, Exit, UsageError};
 use crate::load::EngineArgs;
+use crate::profile::Profiling;
 use crate::sampling;
 use crate::wrap::Printer;
 use anyhow::{Result, anyhow};
@@ -18,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Llm;
-use trine_backend::profile::Recorder;
 use trine_engine::{FinishReason, Prompt, Request, Sampling};
 use trine_grammar::Grammar;
 
@@ -45,7 +45,7 @@ pub struct ChatSetup {
     pub engine_args: EngineArgs,
 }
 
-pub struct Chat {
+pub struct Chat<'a> {
     llm: Llm,
     options: ChatSetup,
     /// The sampling options that `/set` returns to.
@@ -57,7 +57,7 @@ pub struct Chat {
     /// Set by the Ctrl-C handler.
     stop: Arc<AtomicBool>,
     /// Records answers, but not the time between them.
-    recorder: Recorder,
+    profile: &'a mut Profiling,
 }
 
 /// The last answer.
@@ -66,11 +66,11 @@ struct Last {
     seed: u64,
 }
 
-impl Chat {
-    pub fn new(llm: Llm, mut options: ChatSetup, stop: Arc<AtomicBool>, recorder: Recorder) -> Chat {
+impl<'a> Chat<'a> {
+    pub fn new(llm: Llm, mut options: ChatSetup, stop: Arc<AtomicBool>, profile: &'a mut Profiling) -> Chat<'a> {
         let conversation = Conversation::new(options.system.take());
         let initial = options.sampling.clone();
-        Chat { llm, options, initial, conversation, last: None, retries: 0, stop, recorder }
+        Chat { llm, options, initial, conversation, last: None, retries: 0, stop, profile }
     }
 
     /// Reads and answers until the end of input.
@@ -213,7 +213,7 @@ impl Chat {
         let fixed = self.options.sampling.seed;
         let seed = fixed.map_or_else(sampling::random_seed, |seed| seed.wrapping_add(self.retries));
         let sampling = Sampling { seed: Some(seed), ..self.options.sampling.clone() };
-        self.recorder.start();
+        self.profile.recorder.start();
         let filters = self.options.grammar.iter().map(Grammar::filter).collect();
         let request = Request { filters, ..Request::new(ids, sampling) };
         let stream = self.llm.submit(request)?.stop_when(self.stop.clone());
@@ -222,9 +222,10 @@ impl Chat {
             out.print(text)?;
         }
         let answer = TimedAnswer::of(stream, self.options.pace, |piece| out.print(piece));
-        self.recorder.stop();
+        self.profile.recorder.stop();
         out.end_line()?;
         let answer = answer?;
+        self.profile.requests.push(answer.record());
         self.conversation.push("assistant", &answer.text);
         let mut facts = Vec::new();
         match answer.finish {

@@ -145,7 +145,8 @@ struct MemoryReport {
     parallel: u32,
     weights_bytes: u64,
     kv_cache_bytes: u64,
-    scratch_bytes: u64,
+    activations_bytes: u64,
+    sampling_bytes: u64,
     program_bytes: u64,
     total_bytes: u64,
 }
@@ -238,7 +239,8 @@ impl Info {
                 parallel: self.parallel,
                 weights_bytes: memory.weights,
                 kv_cache_bytes: memory.kv_cache,
-                scratch_bytes: memory.scratch,
+                activations_bytes: memory.activations,
+                sampling_bytes: memory.sampling,
                 program_bytes: memory.program,
                 total_bytes: memory.total(),
             })
@@ -446,7 +448,7 @@ fn print(report: &InfoReport, out: &mut impl Write) -> std::io::Result<()> {
             units::bytes(memory.total_bytes),
             units::bytes(memory.weights_bytes),
             units::bytes(memory.kv_cache_bytes),
-            units::bytes(memory.scratch_bytes),
+            units::bytes(memory.activations_bytes + memory.sampling_bytes),
             units::bytes(memory.program_bytes)
         );
         let requests = if memory.parallel > 1 { format!(", {} at once", memory.parallel) } else { String::new() };

@@ -22,6 +22,7 @@ use clap::Args;
     trine quantize f16.gguf my.gguf -f q4_k --tensor ffn_down=q6_k\n  \
     trine quantize f16.gguf my.gguf -f q4_k --layers 0-1=q8_0\n  \
     trine quantize f16.gguf 4.gguf --target-bpw 4.2 --text text.txt\n  \
+    trine quantize f16.gguf q4.gguf -f q4_k --profile trace.json\n  \
     trine quantize bitnet-tq2_0.gguf bitnet-i2_s.gguf --format i2_s")]
 pub struct Quantize {
     #[command(flatten)]

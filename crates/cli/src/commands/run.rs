@@ -3,13 +3,13 @@ use crate::chat::{Chat, ChatSetup};
 use crate::constraint::ConstraintArgs;
 use crate::exit::{self, Exit, UsageError};
 use crate::load::{self, EngineArgs, LoadArgs};
-use crate::profile::{ProfileDepth, Profiling};
+use crate::profile::{ProfileArgs, Profiling, Work};
 use crate::sampling::{self, SamplingArgs};
 use crate::template::{self, TemplateArgs};
 use crate::terminal::Quiet;
 use crate::warm::{self, WarmArgs};
 use crate::wrap::Printer;
-use crate::{choices, input, interrupt, table, units};
+use crate::{choices, input, interrupt, memory, table};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -21,9 +21,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use trine::{EMBEDDED, Error, Llm};
-use trine_backend::profile::{Part, Recorder};
+use trine_backend::profile::Part;
 use trine_engine::{FinishReason, Prompt, Request};
 use trine_grammar::Grammar;
+use trine_lab::bench::RequestRecord;
 use trine_text::Message;
 
 /// Answer a prompt, or chat
@@ -73,13 +74,8 @@ pub struct Run {
     /// Show the placement of threads and weights
     #[arg(short, long, conflicts_with = "quiet", hide_short_help = true)]
     verbose: bool,
-    /// Write a trace for Perfetto or chrome://tracing to a file, and print a summary
-    #[arg(long, value_name = "FILE", hide_short_help = true)]
-    profile: Option<PathBuf>,
-    /// Levels of the trace: step, pass, layer, op, or kernel, which has what each thread does
-    #[arg(long, value_name = "LEVEL", requires = "profile", default_value = "op", hide_short_help = true)]
-    #[arg(hide_possible_values = true)]
-    profile_depth: ProfileDepth,
+    #[command(flatten)]
+    profile: ProfileArgs,
     #[command(flatten)]
     template: TemplateArgs,
     #[command(flatten)]
@@ -170,18 +166,14 @@ impl Run {
         let _quiet = prompt.is_none().then(Quiet::new);
         let start = Instant::now();
         let (load, quiet) = (&self.load, self.quiet);
-        let profile = self.profile.as_ref().map(|path| Profiling::new(path, self.profile_depth, &model)).transpose()?;
-        let recorder = profile.as_ref().map(|profile| profile.recorder.clone());
-        let mut llm =
-            load.open(&model, answers.min(MOST_AT_ONCE), quiet, &stop, recorder.clone(), &self.engine_args)?;
+        let mut profile = self.profile.open(Work::Engine, &model)?.unwrap_or_default();
+        let answers = answers.min(MOST_AT_ONCE);
+        let mut llm = load.open(&model, answers, quiet, &stop, profile.recorder(), &self.engine_args)?;
         if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
             return Ok(Exit::Interrupted);
         }
-        let recorder = recorder.unwrap_or_default();
-        let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &recorder)?;
-        if let Some(profile) = profile {
-            profile.finish(quiet)?;
-        }
+        let exit = self.answer(llm, &model, prompt, start.elapsed(), stop, &mut profile)?;
+        profile.finish(quiet)?;
         Ok(exit)
     }
 
@@ -224,7 +216,7 @@ impl Run {
         prompt: Option<String>,
         load_time: Duration,
         stop: Arc<AtomicBool>,
-        recorder: &Recorder,
+        profile: &mut Profiling,
     ) -> Result<Exit> {
         if !self.quiet {
             aside!("context {}, threads {}, {}", llm.context(), llm.threads(), llm.isa());
@@ -273,7 +265,7 @@ impl Run {
                 model: model.to_owned(),
                 engine_args: self.engine_args,
             };
-            return Chat::new(llm, setup, stop, recorder.clone()).run();
+            return Chat::new(llm, setup, stop, profile).run();
         };
         let seed = *sampling.seed.get_or_insert_with(sampling::random_seed);
         let mut out = Printer::new();
@@ -284,36 +276,42 @@ impl Run {
             true => prompt.into(),
             false => llm.render_with(&self.messages(&prompt), &options)?.into(),
         };
-        recorder.start();
-        let ids = recorder.time("tokenize", Part::Tokenizer, || llm.tokens(prompt));
+        profile.recorder.start();
+        let ids = profile.recorder.time("tokenize", Part::Tokenizer, || llm.tokens(prompt));
         let filters = grammar.iter().map(Grammar::filter).collect();
         let several = sampling.n > 1 || sampling.best_of.is_some();
         let request = Request { filters, ..Request::new(ids, sampling) };
         if several {
             let choices = llm.choices(request, || !stop.load(Relaxed))?;
-            recorder.stop();
+            profile.recorder.stop();
+            profile.requests.extend(choices.iter().map(|choice| RequestRecord {
+                usage: choice.usage,
+                timing: choice.timing,
+                finish_reason: choice.finish_reason.name(),
+            }));
             self.engine_args.warn(llm.close_disk_cache(), self.quiet);
             return choices::show(&choices, &llm, model, seed, self.json);
         }
         let stream = llm.submit(request)?.stop_when(stop);
         let answer = TimedAnswer::of(stream, pace, |piece| if self.json { Ok(()) } else { out.print(piece) });
-        recorder.stop();
+        profile.recorder.stop();
         if !self.json && !answer.as_ref().is_err_and(exit::is_closed_pipe) {
             out.end_line()?;
         }
         let answer = answer?;
+        profile.requests.push(answer.record());
         if self.json {
             let mut report = answer.json(llm.tokenizer(), load_time);
             report["model"] = model.display().to_string().into();
             report["seed"] = seed.into();
+            report["memory"] = memory::report(&llm);
             writeln!(std::io::stdout(), "{report}")?;
         }
         if !self.quiet {
             aside!("{}", answer.summary());
         }
         if self.verbose {
-            let used = llm.activation_bytes().map_or("unknown".to_owned(), units::bytes);
-            aside!("activations {used}, planned with kernels and sampling {}", units::bytes(llm.memory().scratch));
+            note!("{}", memory::comparison(&llm));
         }
         self.engine_args.warn(llm.close_disk_cache(), self.quiet);
         Ok(if matches!(answer.finish, FinishReason::Cancelled) { Exit::Interrupted } else { Exit::Done })

@@ -19,7 +19,7 @@ use crate::cache_line::CacheLine;
 use crate::table::Table;
 use disjoint::Disjoint;
 use pool::Pool;
-use scratch::{PackBuffer, Scratch, lock};
+use scratch::{PackBuffer, Scratch, bytes_of, lock};
 use std::sync::Mutex;
 use tiling::Tiling;
 use trine_tensor::format::Loss;
@@ -78,6 +78,12 @@ impl CpuExecutor {
         self.scratch.iter_mut().for_each(|scratch| *lock(scratch) = Scratch::default());
         self.packed = PackBuffer::default();
         (self.states, self.losses) = (Vec::new(), Vec::new());
+    }
+
+    /// Bytes that it keeps for kernels.
+    pub fn scratch_bytes(&self) -> usize {
+        let threads: usize = self.scratch.iter().map(|scratch| lock(scratch).bytes()).sum();
+        threads + self.packed.bytes() + bytes_of(&self.states) + bytes_of(&self.losses)
     }
 
     /// The threads, for other parallel loops.

@@ -101,6 +101,16 @@ impl CpuExecutor {
         });
     }
 
+    /// Bytes that products with a matrix of this format and so many columns need of each thread's scratch.
+    pub fn product_bytes(&self, format: &Format, cols: usize) -> usize {
+        match self.table.kernel(format) {
+            Kernel::Float(_, Some(_)) => bf16_width(cols) * bf16::ROWS,
+            Kernel::Block(_) => cols / GROUP * size_of::<Group>(),
+            Kernel::Decode => cols * size_of::<f32>(),
+            Kernel::Float(_, None) | Kernel::Ternary(..) => 0,
+        }
+    }
+
     /// Rows of `matrix` as floats, `[rows.len(), cols]`.
     pub fn gather(&mut self, matrix: Matrix, rows: &[u32], out: &mut [f32]) {
         reserve_row(&mut self.scratch, &matrix);

@@ -1,6 +1,7 @@
 //! Activations in the layout that a product takes.
 
 use super::disjoint::Disjoint;
+use super::scratch::bytes_of;
 use super::{CpuExecutor, MIN_PARALLEL_WORK, TASKS};
 use crate::activations::{ActivationBlock, ActivationLayout, BlockActivations, GROUP, QuantizedActivations};
 use crate::cache_line::CacheLine;
@@ -110,6 +111,12 @@ impl QuantizedActivations {
             ActivationLayout::Tq1 => [0, lines(cols / 256 * TQ1_WIDTH)],
             ActivationLayout::Bf16 => [0, tokens * bf16_width(cols)],
         }
+    }
+
+    /// Bytes of its memory.
+    pub fn bytes(&self) -> usize {
+        let QuantizedActivations { lines, scales, totals, blocks, .. } = self;
+        bytes_of(lines) + bytes_of(scales) + bytes_of(totals) + bytes_of(blocks)
     }
 }
 

@@ -19,6 +19,17 @@ pub(super) struct Scratch {
     pub backward: BackwardScratch,
 }
 
+impl Scratch {
+    /// Bytes of its memory.
+    pub fn bytes(&self) -> usize {
+        let Scratch { floats, bytes, indices, groups, strip, lines, decoded, backward } = self;
+        let BackwardScratch { q, dout, dq, dk, dv, weights, grads, slopes, states, totals, packed } = backward;
+        let floats: usize = [floats, decoded, q, dout, dq, dk, dv].into_iter().map(bytes_of).sum();
+        let lines: usize = [lines, weights, grads, slopes, states, totals].into_iter().map(bytes_of).sum();
+        floats + lines + bytes_of(bytes) + bytes_of(indices) + bytes_of(groups) + bytes_of(strip) + packed.bytes()
+    }
+}
+
 /// Scratch of a thread for the gradients of attention.
 #[derive(Default)]
 pub(super) struct BackwardScratch {
@@ -45,6 +56,10 @@ pub(super) struct BackwardScratch {
 pub(super) struct PackBuffer(Vec<CacheLine>);
 
 impl PackBuffer {
+    pub fn bytes(&self) -> usize {
+        bytes_of(&self.0)
+    }
+
     /// `len` elements of any content.
     pub fn of<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<CacheLine>());
@@ -73,6 +88,12 @@ pub(super) fn grow<T: Clone>(scratch: &mut Vec<T>, len: usize, fill: T) {
     if scratch.len() < len {
         scratch.resize(len, fill);
     }
+}
+
+/// Bytes of a buffer.
+#[expect(clippy::ptr_arg, reason = "what it has room for counts")]
+pub(super) fn bytes_of<T>(buffer: &Vec<T>) -> usize {
+    buffer.capacity() * size_of::<T>()
 }
 
 fn unlocked<T>(scratch: &mut Mutex<T>) -> &mut T {

@@ -32,7 +32,7 @@ const FEATURES: &[Feature] = features! {
 
 /// None is known here.
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_os = "linux"))))]
-const FEATURES: &[Feature] = &[];
+const FEATURES: &[Feature] = features! {};
 
 /// The bits of a word that the program needs.
 const fn needed(word: usize) -> u32 {

@@ -33,7 +33,7 @@ pub use report::{Against, BenchReport, Description, FOREIGN, Limits, Machine, Ou
 pub use run::{Run, Sample, Samples, Subject, Trine, measure};
 pub use spread::Spread;
 pub use stats::{Interval, Shift, median_interval, shift, signed_rank};
-pub use trace::{RequestRecord, write_requests};
+pub use trace::{RequestRecord, requests_json, write_requests};
 
 use serde::{Deserialize, Serialize};
 

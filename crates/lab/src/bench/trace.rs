@@ -14,6 +14,43 @@ pub struct RequestRecord {
     pub finish_reason: &'static str,
 }
 
+impl RequestRecord {
+    /// How long it waited for its turn.
+    pub fn queue(&self) -> Duration {
+        self.timing.started.unwrap_or(self.timing.finished).saturating_sub(self.timing.submitted)
+    }
+
+    /// From its turn to its first token.
+    pub fn prefill(&self) -> Option<Duration> {
+        Some(self.timing.first_token?.saturating_sub(self.timing.started?))
+    }
+
+    /// From its submission to its first token.
+    pub fn first_token(&self) -> Option<Duration> {
+        Some(self.timing.first_token?.saturating_sub(self.timing.submitted))
+    }
+
+    /// From its first token to its end.
+    pub fn decode(&self) -> Option<Duration> {
+        Some(self.timing.finished.saturating_sub(self.timing.first_token?))
+    }
+}
+
+/// An object for each request, with times in milliseconds; null is a time that there was not.
+pub fn requests_json<'a>(requests: impl IntoIterator<Item = &'a RequestRecord>) -> Value {
+    let millis = |time: Duration| 1e3 * time.as_secs_f64();
+    let object = |request: &RequestRecord| {
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = request.usage;
+        json!({
+            "prompt_tokens": prompt_tokens, "cached_tokens": cached_tokens, "completion_tokens": completion_tokens,
+            "finish_reason": request.finish_reason,
+            "queue_ms": millis(request.queue()), "prefill_ms": request.prefill().map(millis),
+            "ttft_ms": request.first_token().map(millis), "decode_ms": request.decode().map(millis),
+        })
+    };
+    requests.into_iter().map(object).collect()
+}
+
 /// Writes a trace that Perfetto (<https://ui.perfetto.dev>) and `chrome://tracing` open: a row for each request, in the order in which they
 /// came, with the time that it waited, that its prompt took and that its answer took.
 ///
@@ -22,7 +59,8 @@ pub struct RequestRecord {
 pub fn write_requests(requests: &[RequestRecord], out: &mut impl Write) -> io::Result<()> {
     let mut requests: Vec<&RequestRecord> = requests.iter().collect();
     requests.sort_by_key(|request| request.timing.submitted);
-    write!(out, "{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[")?;
+    let other = json!({ "requests": requests_json(requests.iter().copied()) });
+    write!(out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":[")?;
     let name = json!({ "name": "process_name", "ph": "M", "pid": 1, "tid": 0, "args": { "name": "trine" } });
     write!(out, "\n{name}")?;
     for (row, request) in requests.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Writes a model as a Hugging Face folder.
 
+use super::ConversionProfile;
 use super::Error;
 use super::write::pooled;
 use std::ops::ControlFlow;
@@ -21,6 +22,7 @@ pub fn check_folder(output: &Path) -> Result<(), Error> {
 
 /// Writes `model`, as `hf` has it, to the folder `output`, which must not exist or be empty: `config.json`, safetensors in files of `shard_size`
 /// bytes, tokenizer, chat templates and generation settings, and what sentence-transformers needs for embeddings. The folder appears when it is complete.
+/// `profile` learns what each tensor took.
 ///
 /// # Errors
 /// When a folder of transformers cannot say what the model is, or a file cannot be read or written.
@@ -29,6 +31,7 @@ pub fn write_folder(
     hf: &HfModel,
     output: &Path,
     shard_size: u64,
+    profile: Option<&mut ConversionProfile>,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let at = |error: std::io::Error| Error::File(trine_tensor::Error::Write(error).at(output));
@@ -52,14 +55,14 @@ pub fn write_folder(
         }
     }
     let mut writer = safetensors::create_shards(folder.path(), hf.tensors().to_vec(), shard_size)?;
-    pooled(progress, |pool| {
+    pooled(progress, profile, |pool| {
         for (i, info) in hf.tensors().iter().enumerate() {
             let size = info.size()?;
             pool.next(size, model)?;
-            let view = hf.read(i)?;
+            let view = pool.read(info, || Ok(hf.read(i)?))?;
             match [&U8, &I8].contains(&info.format) {
                 // Packed already.
-                true => writer.tensor(&view.bytes)?,
+                true => pool.write(|| writer.tensor(&view.bytes))?,
                 false => pool.rewrite(view, None, info, size, &mut writer)?,
             }
         }

@@ -6,6 +6,7 @@ pub mod guard;
 mod json;
 mod mix;
 mod plan;
+mod profile;
 mod rule;
 pub mod search;
 mod write;
@@ -13,6 +14,7 @@ mod write;
 pub use folder::{check_folder, write_folder};
 pub use mix::{MIXES, Mix};
 pub use plan::{Choice, Plan, PlannedTensor, Recipe, Target, plan};
+pub use profile::{ConversionProfile, TensorTime};
 pub use rule::Rule;
 pub(crate) use write::rehearse;
 pub use write::{check_output, write};
@@ -143,7 +145,7 @@ pub fn quantize(
     let recipe = Recipe { target: Some(Target::Format(format)), ..Recipe::default() };
     let plan = plan(&model, &recipe)?;
     let provenance = Provenance { recipe: &recipe, imatrix: None, tokenizer: None, sign: None };
-    write(&model, &plan, output, Some(&provenance), progress)?;
+    write(&model, &plan, output, Some(&provenance), None, progress)?;
     Ok(plan.report())
 }
 

@@ -3,6 +3,7 @@
 
 use super::encode::importance_of;
 use super::guard::ternarized;
+use super::profile::{ConversionProfile, Laps, Stage};
 use super::{Error, Plan};
 use crate::receipt::{Provenance, SigningKey, hash_together};
 use std::cell::RefCell;
@@ -11,6 +12,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use trine_kernels::tables;
 use trine_model::GgufModel;
 use trine_tensor::format::{Layout, Loss};
@@ -43,7 +45,7 @@ pub fn check_output(input: &File, output: &Path) -> Result<(), Error> {
 
 /// Writes `model` to the GGUF file `output` as `plan` says, with a receipt if its provenance is known. `progress` gets how many bytes of the
 /// input's tensors are done, and may break off. Each tensor is checked: its weights are finite, and after encoding they are the same but for
-/// the rounding of the format. Gives the paths of the files, which are several if the plan has a size of shards that one would exceed.
+/// the rounding of the format. `profile` learns what each took. Gives the paths of the files, which are several if the plan has a size of shards that one would exceed.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a format cannot hold the weights; then `output` stays as it was.
@@ -52,6 +54,7 @@ pub fn write(
     plan: &Plan,
     output: &Path,
     provenance: Option<&Provenance>,
+    profile: Option<&mut ConversionProfile>,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Vec<PathBuf>, Error> {
     check_output(model.file(), output)?;
@@ -63,7 +66,7 @@ pub fn write(
     // Both the tensors and whoever waits for the hashes tell how far it is.
     let progress = RefCell::new(progress);
     let tell = |bytes: u64| (progress.borrow_mut())(bytes);
-    let work = || tensors(model, plan, &mut writer, &mut { tell });
+    let work = || tensors(model, plan, &mut writer, profile, &mut { tell });
     let wait = |()| match tell(plan.bytes_before()) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Cancelled),
@@ -82,7 +85,7 @@ pub(crate) fn rehearse(
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Vec<SealedTensor>, Error> {
     let mut writer = gguf::rehearse(plan.entries());
-    tensors(model, plan, &mut writer, progress)?;
+    tensors(model, plan, &mut writer, None, progress)?;
     Ok(writer.receipt().expect("it rehearses one").tensors.clone())
 }
 
@@ -91,13 +94,16 @@ fn tensors(
     model: &GgufModel,
     plan: &Plan,
     writer: &mut ShardedWriter,
+    profile: Option<&mut ConversionProfile>,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(), Error> {
-    pooled(progress, |pool| {
+    pooled(progress, profile, |pool| {
         for (i, tensor) in plan.tensors.iter().enumerate() {
             pool.next(tensor.bytes_before, model)?;
-            let view = model.read(i)?;
-            let view = if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view };
+            let view = pool.read(&tensor.info, || {
+                let view = model.read(i)?;
+                Ok(if plan.ternarize && tensor.becomes_ternary() { ternarized(&view)?.0 } else { view })
+            })?;
             let importance = importance_of(plan.imatrix.as_deref(), &tensor.info.name);
             pool.rewrite(view, importance, &tensor.info, tensor.bytes_before, writer)?;
         }
@@ -108,19 +114,25 @@ fn tensors(
 /// Runs `all` with threads that do its work.
 pub(super) fn pooled(
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    mut profile: Option<&mut ConversionProfile>,
     all: impl FnOnce(&mut Pool) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ((jobs, received), (finished, done)) = (channel(), channel());
     let received = Mutex::new(received);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
+    let recorder = profile.as_ref().map(|profile| profile.recorder().clone());
+    profile.iter().for_each(|profile| profile.start());
+    let result = std::thread::scope(|scope| {
+        for thread in 0..threads {
             let (received, finished) = (&received, finished.clone());
-            scope.spawn(move || work(received, &finished));
+            let laps = Laps::new(recorder.as_ref(), thread);
+            scope.spawn(move || work(received, &finished, laps));
         }
-        let (spare, most) = (Vec::new(), threads * AHEAD);
-        all(&mut Pool { jobs, done, spare, most, bytes: 0, size: 0, unreleased: 0, progress })
-    })
+        let (spare, most, profile) = (Vec::new(), threads * AHEAD, profile.as_deref_mut());
+        all(&mut Pool { jobs, done, spare, most, bytes: 0, size: 0, unreleased: 0, progress, profile })
+    });
+    profile.iter().for_each(|profile| profile.finish());
+    result
 }
 
 /// What is done with all rows of a tensor.
@@ -171,6 +183,8 @@ struct Done {
     /// The encoded rows, within [`Job::out`].
     encoded: Range<usize>,
     result: Result<Loss, Error>,
+    /// What the thread did, where that is wanted.
+    times: [Duration; 3],
 }
 
 /// What a thread uses again for each piece.
@@ -181,19 +195,20 @@ struct Scratch {
 }
 
 /// Takes pieces of work until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>) {
+fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, mut laps: Laps) {
     let mut scratch = Scratch::default();
     let next = || jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
     while let Ok(mut job) = next() {
         let mut encoded = 0..0;
-        let result = scratch.work(&mut job, &mut encoded);
+        laps.begin();
+        let result = scratch.work(&mut job, &mut encoded, &mut laps);
         // Whoever broke off does not wait for it.
-        let _ = done.send(Done { job, encoded, result });
+        let _ = done.send(Done { job, encoded, result, times: laps.times() });
     }
 }
 
 impl Scratch {
-    fn work(&mut self, job: &mut Job, encoded: &mut Range<usize>) -> Result<Loss, Error> {
+    fn work(&mut self, job: &mut Job, encoded: &mut Range<usize>, laps: &mut Laps) -> Result<Loss, Error> {
         let (view, rows) = (&job.task.view, job.rows.clone());
         let (cols, len) = (view.cols(), rows.len() * view.cols());
         let stride = view.format.row_bytes(cols).expect("whole blocks");
@@ -218,6 +233,7 @@ impl Scratch {
             let found = weights.iter().copied().find(|w| !w.is_finite()).unwrap_or(f32::NAN);
             return Err(Error::NotFinite { tensor: view.name.clone(), found });
         }
+        laps.lap(Stage::Decode);
         let mut loss = Loss::default();
         match job.task.work {
             Work::Check => {}
@@ -236,11 +252,13 @@ impl Scratch {
                     }
                     _ => table.encode(format, &self.weights, importance, &mut job.out),
                 }
+                laps.lap(Stage::Encode);
                 *encoded = skip..skip + size;
                 let (bytes, tail) = job.out[skip..].split_at(size);
                 self.again.resize(len, 0.0);
                 decode(format, bytes, tail, cols, &mut self.again);
                 loss.add(&self.weights[before..], &self.again);
+                laps.lap(Stage::Check);
             }
         }
         Ok(loss)
@@ -276,6 +294,7 @@ pub(super) struct Pool<'a> {
     /// Bytes read since pages were given back.
     unreleased: u64,
     progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+    profile: Option<&'a mut ConversionProfile>,
 }
 
 impl Pool<'_> {
@@ -289,6 +308,11 @@ impl Pool<'_> {
 
     /// Ends the work on a tensor, and begins that on the next, of so many bytes.
     pub fn next(&mut self, size: u64, model: &GgufModel) -> Result<(), Error> {
+        if self.size > 0
+            && let Some(profile) = &mut self.profile
+        {
+            profile.end_tensor();
+        }
         self.unreleased += self.size;
         if self.unreleased > RELEASE {
             model.release();
@@ -296,6 +320,22 @@ impl Pool<'_> {
         }
         self.bytes += std::mem::replace(&mut self.size, size);
         self.proceed(0)
+    }
+
+    /// Reads a tensor, which will be written in the format of `info`.
+    pub fn read(&mut self, info: &TensorInfo, read: impl FnOnce() -> Result<View, Error>) -> Result<View, Error> {
+        self.profile.iter_mut().for_each(|profile| profile.begin_tensor(info));
+        let view = read()?;
+        self.profile.iter_mut().for_each(|profile| profile.end_read(&view));
+        Ok(view)
+    }
+
+    /// Writes a part of a tensor.
+    pub fn write<T>(&mut self, write: impl FnOnce() -> T) -> T {
+        match &mut self.profile {
+            Some(profile) => profile.write(write),
+            None => write(),
+        }
     }
 
     /// Writes a tensor, which has `size` bytes, in the format of `info`.
@@ -316,8 +356,10 @@ impl Pool<'_> {
             self.run(Task::new(view, Work::Check), size, &mut |rows, _| {
                 Ok(writer.part(&rest.split_to(rows.len() * stride))?)
             })?;
-            writer.part(&rest)?;
-            return Ok(writer.end_tensor()?);
+            return self.write(|| {
+                writer.part(&rest)?;
+                Ok(writer.end_tensor()?)
+            });
         }
         let view = view.by_rows();
         let by_rows = format.matrix_layout().map_or(format, |layout| layout.rows);
@@ -341,12 +383,14 @@ impl Pool<'_> {
             let loss = self.run(task, size, &mut |rows, encoded| {
                 Ok(info.place_rows(rows.start, encoded, &mut whole[..body])?)
             })?;
-            writer.tensor(&whole)?;
+            self.write(|| writer.tensor(&whole))?;
             loss
         } else {
             let loss = self.run(task, size, &mut |_, encoded| Ok(writer.part(encoded)?))?;
-            writer.part(&tail)?;
-            writer.end_tensor()?;
+            self.write(|| {
+                writer.part(&tail)?;
+                writer.end_tensor()
+            })?;
             loss
         };
         if format.encodes_trits() && !loss.is_ternary() {
@@ -387,10 +431,11 @@ impl Pool<'_> {
             let index = done.job.rows.start / each - taken;
             pieces[index] = Some(done);
             while let Some(Some(_)) = pieces.front()
-                && let Some(Some(Done { job, encoded, result })) = pieces.pop_front()
+                && let Some(Some(Done { job, encoded, result, times })) = pieces.pop_front()
             {
                 loss.merge(result?);
-                take(job.rows.clone(), &job.out[encoded])?;
+                self.profile.iter_mut().for_each(|profile| profile.threads(times));
+                self.write(|| take(job.rows.clone(), &job.out[encoded]))?;
                 self.spare.push(job.out);
                 taken += 1;
                 self.proceed(size * job.rows.end as u64 / rows as u64)?;

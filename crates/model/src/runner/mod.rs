@@ -12,7 +12,8 @@ pub use sequences::Sequences;
 
 use crate::{Error, Result, Sizes, Spec};
 use trine_backend::{
-    ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, KvBlock, KvBlocks, KvShape, Stage,
+    ActivationPrecision, BLOCK_LEN, Batch, CacheId, CacheType, DeviceInfo, DeviceMemory, KvBlock, KvBlocks, KvShape,
+    Stage,
 };
 
 impl Spec {
@@ -117,11 +118,9 @@ pub trait Runner: Send {
 /// The memory that a [`Runner`] takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunnerMemory {
-    /// The weights that were uploaded. A device that keeps them in another layout may take more.
-    pub weights: u64,
+    /// `None` when the device does not know.
+    pub device: Option<DeviceMemory>,
     pub kv_caches: u64,
-    /// Buffers kept for reuse included; `None` when the device does not know.
-    pub activations: Option<u64>,
 }
 
 /// Runs one token, to find out at once that a model computes nonsense; token 0, if it has no embedding for this one. `want` is [`Want::Hidden`] for models without a head, and

@@ -12,7 +12,6 @@ pub struct OnDevice<B: Backend> {
     model: Model<B>,
     backend: B,
     info: DeviceInfo,
-    weights: u64,
     /// Bytes of each cache.
     caches: HashMap<CacheId, u64>,
 }
@@ -28,12 +27,8 @@ impl<B: Backend> OnDevice<B> {
         options: ModelOptions,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<OnDevice<B>> {
-        let mut weights = 0;
-        let model = Model::load(&mut backend, file, options, &mut |done| {
-            weights = done;
-            progress(done)
-        })?;
-        Ok(OnDevice { model, info: backend.info(), backend, weights, caches: HashMap::new() })
+        let model = Model::load(&mut backend, file, options, progress)?;
+        Ok(OnDevice { model, info: backend.info(), backend, caches: HashMap::new() })
     }
 }
 
@@ -129,9 +124,8 @@ where
 
     fn memory(&self) -> RunnerMemory {
         RunnerMemory {
-            weights: self.weights,
+            device: self.backend.memory(),
             kv_caches: self.caches.values().fold(0, |sum, bytes| sum.saturating_add(*bytes)),
-            activations: self.backend.activation_bytes(),
         }
     }
 }

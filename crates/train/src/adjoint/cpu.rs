@@ -6,10 +6,18 @@ use crate::optimizer::{Hyperparameters, Rule};
 use trine_backend::cpu::{Act, Pass, Weight};
 use trine_backend::{Activation, Backend, Cpu, Error, Role, Rope};
 use trine_kernels::{AttentionBackward, AttentionOptions, Factors, Strided};
-use trine_tensor::View;
 use trine_tensor::format::{F32, I2_S};
+use trine_tensor::{Format, View};
 
 impl Adjoint for Cpu {
+    fn shape(&self, x: &Act) -> [usize; 2] {
+        [x.rows(), x.cols()]
+    }
+
+    fn format(&self, w: &Weight) -> &'static Format {
+        w.view().format
+    }
+
     fn copy(&mut self, x: &Act) -> Act {
         self.to_device(x.data(), x.cols())
     }

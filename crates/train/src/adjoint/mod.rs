@@ -25,6 +25,10 @@ pub enum Rounding {
 ///
 /// Every method gives the same bits for any number of threads.
 pub trait Adjoint: Backend {
+    /// Rows and columns of `x`.
+    fn shape(&self, x: &Self::Act) -> [usize; 2];
+    /// The format of an effective weight.
+    fn format(&self, w: &Self::Weight) -> &'static Format;
     /// A copy of `x`.
     fn copy(&mut self, x: &Self::Act) -> Self::Act;
     /// Zeros in the shape of `x`.

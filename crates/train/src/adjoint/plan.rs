@@ -6,13 +6,21 @@ use crate::optimizer::{Hyperparameters, Rule};
 use trine_backend::cpu::{PlannedAct, PlannedWeight};
 use trine_backend::{Activation, CpuPlan, Error, KvShape, Role, Rope};
 use trine_kernels::{AttentionOptions, Factors, attention_back_bytes, gemm_bytes, rms_norm_back_bytes};
-use trine_tensor::View;
 use trine_tensor::format::F32;
+use trine_tensor::{Format, View};
 
 /// What products and sums of all kinds are packed into.
 const PACKED: &str = "packed";
 
 impl Adjoint for CpuPlan {
+    fn shape(&self, x: &PlannedAct) -> [usize; 2] {
+        [x.rows(), x.cols()]
+    }
+
+    fn format(&self, w: &PlannedWeight) -> &'static Format {
+        w.format()
+    }
+
     fn copy(&mut self, x: &PlannedAct) -> PlannedAct {
         self.like(x)
     }

@@ -341,7 +341,7 @@ pub struct OutputConfig {
 
 impl OutputConfig {
     /// The path of the final model.
-    pub(crate) fn model_path(&self) -> PathBuf {
+    pub fn model_path(&self) -> PathBuf {
         self.model.clone().unwrap_or_else(|| self.folder.join("model.gguf"))
     }
 

@@ -28,8 +28,10 @@ impl<B: Adjoint> Tape<B> {
             }
             let op = self.ops.pop().expect("there is one");
             let Some(dy) = grads.pop().flatten() else { continue };
-            let Tape { device, params, pass, factors, .. } = self;
-            let TapePass { device: pass, batch } = pass.as_ref().expect("a pass was recorded");
+            let Tape { device, params, pass, factors, profile, .. } = self;
+            let (TapePass { device: pass, batch }, profile) =
+                (pass.as_ref().expect("a pass was recorded"), profile.as_ref());
+            let _span = profile.and_then(|profile| profile.backward(device, &op, &dy, batch));
             let mut give = |device: &mut B, to: &SavedVar<B::Act>, part: B::Act| match to.id.map(|id| &mut grads[id]) {
                 None => {}
                 Some(Some(sum)) => device.accumulate(sum, &part),
@@ -43,11 +45,14 @@ impl<B: Adjoint> Tape<B> {
                     }
                 }
                 Recorded::Linear { w, x, .. } => {
+                    let [tokens, _] = device.shape(&dy);
                     if let Some(master) = params[w].master_mut() {
+                        let _span = profile.map(|profile| profile.linear_backward_weight(w, tokens));
                         let grad = &mut master.grad;
                         device.linear_backward_weight(&master.effective, x.value(), &dy, *factors, grad);
                     }
                     if let Some(dx) = x.id.map(|id| &mut grads[id]) {
+                        let _span = profile.map(|profile| profile.linear_backward_input(w, tokens));
                         *dx = Some(device.linear_backward_input(params[w].effective(), &dy, *factors, dx.take()));
                     }
                 }

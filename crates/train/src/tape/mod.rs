@@ -6,6 +6,7 @@
 mod backward;
 mod op;
 mod parameter;
+mod profile;
 
 pub use op::{Var, unsupported_operation};
 pub use parameter::{MasterWeight, Parameter, TapeWeight};
@@ -13,11 +14,12 @@ pub use parameter::{MasterWeight, Parameter, TapeWeight};
 use crate::adjoint::{Adjoint, Rounding};
 use crate::config::{Config, Precision, WeightQuantization};
 use op::{OpId, Recorded, SavedVar};
+use profile::TapeProfile;
 use std::ops::Range;
 use std::rc::Rc;
 use trine_backend::{
-    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, Error, Ids, KvBlock, KvShape, Op, OpOf, Ops,
-    Role, Routing, Span, Stage, add_norm,
+    Activation, ActivationPrecision, Backend, Batch, CacheId, DeviceInfo, DeviceMemory, Error, Ids, KvBlock, KvShape,
+    Op, OpOf, Role, Routing, Span, Stage, add_norm,
 };
 use trine_kernels::Factors;
 use trine_tensor::View;
@@ -97,6 +99,8 @@ pub struct Tape<B: Adjoint> {
     pass: Option<TapePass<B::Pass>>,
     /// Of a pass that the one after it discarded, which reports it.
     failure: Option<Error>,
+    /// Whoever wants to know what operations take.
+    pub(crate) profile: Option<TapeProfile>,
 }
 
 /// A forward pass on the tape, which keeps it for the backward pass.
@@ -129,6 +133,7 @@ impl<B: Adjoint> Tape<B> {
             layer_start: None,
             pass: None,
             failure: None,
+            profile: None,
         }
     }
 
@@ -202,11 +207,14 @@ impl<B: Adjoint> Tape<B> {
     pub fn requantize(&mut self) -> Result<(), Error> {
         for i in 0..self.params.len() {
             let rounding = self.rounding(self.params[i].role);
-            let Parameter { name, shape, role, weight } = &mut self.params[i];
+            let Tape { device, params, profile, .. } = self;
+            let Parameter { name, shape, role, weight } = &mut params[i];
             if let TapeWeight::Trained(MasterWeight { values, effective, .. }) = weight {
-                *effective = self.device.quantize(name, shape, *role, values, rounding)?;
+                let _span = profile.as_ref().map(|profile| profile.weight_span("quantize", i, 1));
+                *effective = device.quantize(name, shape, *role, values, rounding)?;
             }
         }
+        self.describe_weights();
         Ok(())
     }
 
@@ -217,8 +225,12 @@ impl<B: Adjoint> Tape<B> {
 
     /// Sets all gradients to 0.
     pub fn clear_gradients(&mut self) {
-        for master in self.params.iter_mut().filter_map(Parameter::master_mut) {
-            self.device.clear(&mut master.grad);
+        for i in 0..self.params.len() {
+            let Tape { device, params, profile, .. } = self;
+            if let Some(master) = params[i].master_mut() {
+                let _span = profile.as_ref().map(|profile| profile.weight_span("clear_gradient", i, 1));
+                device.clear(&mut master.grad);
+            }
         }
     }
 
@@ -235,26 +247,10 @@ impl<B: Adjoint> Tape<B> {
 
     /// Computes an operation whose operands are all there.
     fn compute(&mut self, op: &Recorded<B::Act>) -> B::Act {
-        let Tape { device, params, pass, .. } = self;
-        let pass = &*pass.as_ref().expect("a pass has begun").device;
-        match op {
-            Recorded::RopeCache { rope } => device.rope_cache(rope, pass),
-            Recorded::Embed { table } => device.embed(params[*table].effective(), Ids::Token, pass),
-            Recorded::Linear { w, x, .. } => device.linear(params[*w].effective(), x.value()),
-            Recorded::Bias { b, x } => device.bias(params[*b].effective(), x.value()),
-            Recorded::RmsNorm { gain, x, eps } => device.rms_norm(params[*gain].effective(), x.value(), *eps),
-            Recorded::Add { a, b } => device.add(a.value(), b.value()),
-            Recorded::Scale { factor, x } => device.scale(x.value(), *factor),
-            Recorded::GatedActivation { kind, gate, up } => {
-                device.gated_activation(*kind, gate.value(), Some(up.value()))
-            }
-            Recorded::Rope { rope, cache, x } => device.rope(rope, cache.value(), x.value()),
-            // All layers share the cache of one: each pass begins its sequences anew.
-            Recorded::Attention { options, qkv: [q, k, v], .. } => {
-                device.attention(0, q.value(), k.value(), v.value(), *options, None, pass)
-            }
-            Recorded::GatherOutputs { x } => device.gather_outputs(x.value(), pass),
-        }
+        let Tape { device, params, pass, profile, .. } = self;
+        let TapePass { device: pass, batch } = pass.as_ref().expect("a pass has begun");
+        let _span = profile.as_ref().map(|profile| profile.forward(device, op, batch));
+        device.run(op.op(|w| params[w].effective(), &**pass))
     }
 
     /// The index of an operation of the current pass; none for one of an earlier pass.
@@ -390,8 +386,8 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.device.write_block(cache, block, bytes);
     }
 
-    fn activation_bytes(&self) -> Option<u64> {
-        self.device.activation_bytes()
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.device.memory()
     }
 
     fn set_activation_precision(&mut self, precision: ActivationPrecision) {
@@ -403,6 +399,7 @@ impl<B: Adjoint> Backend for Tape<B> {
         if matches!(stage, Stage::Layer(_)) && self.activation_checkpointing && self.recording {
             self.layer_start = Some(self.ops.len());
         }
+        self.recorder().into_iter().for_each(|recorder| recorder.enter(stage));
         self.device.enter(stage);
     }
 

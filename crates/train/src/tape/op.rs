@@ -1,7 +1,7 @@
 //! Recorded operations and their operands.
 
 use std::rc::Rc;
-use trine_backend::{Activation, Batch, Rope};
+use trine_backend::{Activation, Batch, Ids, Op, Rope};
 use trine_kernels::AttentionOptions;
 use trine_model::{NormKind, Sizes, Spec};
 
@@ -97,6 +97,29 @@ pub(super) enum Recorded<A> {
 }
 
 impl<A> Recorded<A> {
+    /// The operation of a backend whose weights are these, and whose operands are there.
+    pub fn op<'a, W, R, P>(&'a self, weight: impl Fn(usize) -> &'a W, pass: &'a P) -> Op<'a, W, A, R, P> {
+        match *self {
+            Recorded::RopeCache { ref rope } => Op::RopeCache { rope, pass },
+            Recorded::Embed { table } => Op::Embed { table: weight(table), ids: Ids::Token, pass },
+            Recorded::Linear { w, ref x, .. } => Op::Linear { w: weight(w), x: x.value() },
+            Recorded::Bias { b, ref x } => Op::Bias { b: weight(b), x: x.value() },
+            Recorded::RmsNorm { gain, ref x, eps } => Op::RmsNorm { gain: weight(gain), x: x.value(), eps },
+            Recorded::Add { ref a, ref b } => Op::Add { a: a.value(), b: b.value() },
+            Recorded::Scale { factor, ref x } => Op::Scale { x: x.value(), factor },
+            Recorded::GatedActivation { kind, ref gate, ref up } => {
+                Op::GatedActivation { kind, gate: gate.value(), up: Some(up.value()) }
+            }
+            Recorded::Rope { ref rope, ref cache, ref x } => Op::Rope { rope, cache: cache.value(), x: x.value() },
+            // All layers share the cache of one: each pass begins its sequences anew.
+            Recorded::Attention { options, qkv: [ref q, ref k, ref v], .. } => {
+                let [q, k, v] = [q, k, v].map(SavedVar::value);
+                Op::Attention { layer: 0, q, k, v, options, sinks: None, pass }
+            }
+            Recorded::GatherOutputs { ref x } => Op::GatherOutputs { x: x.value(), pass },
+        }
+    }
+
     /// Operands whose values the backward pass needs, and those that only computing the operation again would need.
     pub fn operands(&mut self) -> (Vec<&mut SavedVar<A>>, Vec<&mut SavedVar<A>>) {
         match self {

@@ -19,6 +19,7 @@ use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trine_backend::cpu::Act;
+use trine_backend::profile::Recorder;
 use trine_backend::{BLOCK_LEN, Backend, Batch, CacheId, CacheType, Cpu};
 use trine_model::{Model, ModelOptions};
 
@@ -216,6 +217,21 @@ impl Trainer {
         &mut self.tape
     }
 
+    /// Tells `recorder` what the steps take, from its start on: their phases, the operations of the tape, and what each thread does. Weights, losses
+    /// and gradients have the same bits.
+    pub fn set_recorder(&mut self, recorder: Recorder) {
+        recorder.timeline().into_iter().for_each(|timeline| self.tape.device.watch(timeline));
+        self.tape.set_recorder(recorder);
+    }
+
+    /// Calls `body` as a phase outside of steps.
+    fn phase<T>(&mut self, phase: &'static str, tokens: usize, body: impl FnOnce(&mut Trainer) -> T) -> T {
+        self.tape.begin_phase(phase, tokens);
+        let result = body(self);
+        self.tape.end_step();
+        result
+    }
+
     /// Runs to the end, or until `observe` breaks, after which a checkpoint is written unless there is one of this step.
     ///
     /// # Errors
@@ -243,11 +259,11 @@ impl Trainer {
             }
             if due(output.sample_every, step) && !stopped {
                 let path = output.folder.join("sample.gguf");
-                self.export(&path)?;
+                self.phase("export", 0, |trainer| trainer.export(&path))?;
                 stopped |= observe(TrainEvent::Sample { step, model: &path }).is_break();
             }
             if due(output.checkpoint_every, step) || best || last {
-                let path = self.save()?;
+                let path = self.phase("checkpoint", 0, Trainer::save)?;
                 stopped |= observe(TrainEvent::Checkpoint { step, path: &path, best }).is_break();
             }
         }
@@ -255,14 +271,14 @@ impl Trainer {
         if steps_done < steps {
             let model = checkpoint::path(&output.folder, steps_done);
             if self.saved != Some(steps_done) {
-                self.save()?;
+                self.phase("checkpoint", 0, Trainer::save)?;
                 // The run stops, whatever the answer.
                 let _ = observe(TrainEvent::Checkpoint { step: steps_done, path: &model, best: false });
             }
             return Ok(Finished { model, steps: steps_done, stopped: true });
         }
         let model = output.model_path();
-        self.export(&model)?;
+        self.phase("export", 0, |trainer| trainer.export(&model))?;
         Ok(Finished { model, steps: steps_done, stopped: false })
     }
 
@@ -301,7 +317,8 @@ impl Trainer {
     pub fn validate(&mut self) -> Result<Option<Validation>> {
         // Its batches may be smaller than those of training, whose buffers serve them.
         self.tape.device.set_tight_buffers(false);
-        let validation = self.validation_loss();
+        let tokens = self.validation.rows() as usize * self.config.train.sequence;
+        let validation = self.phase("validation", tokens, Trainer::validation_loss);
         self.tape.device.set_tight_buffers(true);
         validation
     }
@@ -321,7 +338,9 @@ impl Trainer {
             let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
             let logits = self.tape.no_grad(|tape| self.model.forward(tape, cache, &self.batch))?;
             self.losses.clear();
-            self.tape.device.cross_entropy(logits.value(), &targets, 0.0, &mut self.losses);
+            let Tape { device, profile, .. } = &mut self.tape;
+            let _span = profile.as_ref().map(|profile| profile.span("cross_entropy"));
+            device.cross_entropy(logits.value(), &targets, 0.0, &mut self.losses);
             nats += sum(&self.losses);
             tokens += targets.len() as u64;
             bytes += rows.iter().map(|row| row.bytes).sum::<u64>();

@@ -18,6 +18,7 @@ impl Trainer {
     /// When gradients are not finite, and a smaller loss scale would not help.
     pub fn advance(&mut self) -> Result<StepMetrics> {
         let begin = Instant::now();
+        self.tape.begin_step();
         let Config { train, quantization, .. } = &self.config;
         let (batch, sequence, steps) = (train.batch, train.sequence, train.steps);
         let micro_batch = train.micro_batch.unwrap_or(batch).clamp(1, batch);
@@ -28,25 +29,28 @@ impl Trainer {
             let share = (update as f32 / quantization.warm_in as f32).min(1.0);
             self.tape.set_inner(if share < 1.0 { Rounding::Blend(share) } else { Rounding::Ternary });
         }
+        self.tape.begin_phase("quantize", 0);
         self.tape.requantize()?;
         self.tape.clear_gradients();
         let scale = self.state.scaler.map_or(1.0, |scaler| scaler.scale);
         let (mut loss, mut divergence, mut compared, mut flops) = (0.0, 0.0, 0.0, 0.0);
         let tokens = batch * sequence;
         for first in (0..batch).step_by(micro_batch) {
-            let rows: Vec<PackedRow> = (first..batch.min(first + micro_batch))
-                .map(|row| self.train.row(self.state.rows + row as u64))
-                .collect();
+            let end = batch.min(first + micro_batch);
+            self.tape.begin_phase("data", (end - first) * sequence);
+            let rows: Vec<PackedRow> = (first..end).map(|row| self.train.row(self.state.rows + row as u64)).collect();
             flops += 3.0 * self.flops(&rows);
             let parts = self.accumulate_gradients(&rows, scale / tokens as f64)?;
             loss += parts[0];
             divergence += parts[1];
             compared += parts[2];
         }
+        self.tape.begin_phase("optimizer", 0);
         let mut squares = 0.0;
         for i in 0..self.tape.params.len() {
-            let Tape { device, params, .. } = &mut self.tape;
+            let Tape { device, params, profile, .. } = &mut self.tape;
             let Some(master) = params[i].master() else { continue };
+            let _span = profile.as_ref().map(|profile| profile.weight_span("sum_of_squares", i, 1));
             let sum = device.sum_of_squares(&master.grad);
             // The loss itself does not depend on the loss scale.
             if !sum.is_finite() && (self.state.scaler.is_none() || !loss.is_finite()) {
@@ -71,6 +75,7 @@ impl Trainer {
         self.state.step = step;
         self.state.rows += batch as u64;
         self.state.tokens += tokens as u64;
+        self.tape.end_step();
         Ok(StepMetrics {
             step,
             steps,
@@ -93,17 +98,24 @@ impl Trainer {
         let cache = self.fill_batch(rows)?;
         let share = self.config.distill.as_ref().map_or(0.0, |distill| distill.share);
         let targets: Vec<u32> = rows.iter().flat_map(|row| row.targets.iter().copied()).collect();
+        self.tape.begin_phase("forward", targets.len());
         let logits = self.model.forward(&mut self.tape, cache, &self.batch)?;
         self.losses.clear();
         let own = (scale * (1.0 - share)) as f32;
-        let mut dlogits = self.tape.device.cross_entropy(logits.value(), &targets, own, &mut self.losses);
+        let mut dlogits = {
+            let Tape { device, profile, .. } = &mut self.tape;
+            let _span = profile.as_ref().map(|profile| profile.span("cross_entropy"));
+            device.cross_entropy(logits.value(), &targets, own, &mut self.losses)
+        };
         let mut sums = [sum(&self.losses), 0.0, 0.0];
         if let (Some(teacher), Some(distill)) = (&mut self.teacher, &self.config.distill) {
             let (temperature, scale) = (distill.temperature as f32, (scale * share) as f32);
+            self.tape.begin_phase("teacher", targets.len());
             let TeacherLogits { rows, logits: theirs } =
                 teacher.logits(&mut self.tape.device, &self.batch, self.blocks, temperature)?;
             self.losses.clear();
-            let device = &mut self.tape.device;
+            let Tape { device, profile, .. } = &mut self.tape;
+            let _span = profile.as_ref().map(|profile| profile.span("kl_divergence"));
             match rows {
                 None => {
                     device.kl_divergence(logits.value(), &theirs, temperature, scale, &mut dlogits, &mut self.losses)
@@ -119,6 +131,7 @@ impl Trainer {
             sums[1] = sum(&self.losses);
             sums[2] = self.losses.len() as f64;
         }
+        self.tape.begin_phase("backward", targets.len());
         self.tape.backward(logits, dlogits)?;
         Ok(sums)
     }
@@ -144,10 +157,12 @@ impl Trainer {
         let clip = train.clip_grad_norm;
         let factor = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 } / scale;
         let decay = schedule.decay(optimizer, step, train.steps);
-        let Tape { device, params, .. } = &mut self.tape;
-        for (param, states) in params.iter_mut().zip(&mut self.optimizer_states) {
+        let Tape { device, params, profile, .. } = &mut self.tape;
+        for (i, (param, states)) in params.iter_mut().zip(&mut self.optimizer_states).enumerate() {
             let inner = param.is_inner();
             let Some(MasterWeight { values, grad, .. }) = param.master_mut() else { continue };
+            // The weight and each state are read and written, the gradient is read.
+            let _span = profile.as_ref().map(|profile| profile.weight_span("update", i, 3 + 2 * states.len()));
             let hyper = Hyperparameters {
                 step,
                 learning_rate,

@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, value_parser};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use trine_server::keys::Keys;
 use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls, TrustedProxy};
@@ -330,9 +330,10 @@ impl Serve {
                 self.check_open(&address, &format!("the socket at {address}"))?;
                 return Ok(Listen::Tcp(address));
             }
+            #[cfg(unix)]
             Some(Inherited::Unix(listener)) => {
                 let address = listener.local_addr().context("the socket that was handed over")?;
-                return Ok(Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()));
+                return Ok(Listen::Unix(address.as_pathname().map_or_else(PathBuf::new, Into::into)));
             }
             None => {}
         }

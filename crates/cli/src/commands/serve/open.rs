@@ -3,14 +3,14 @@
 use super::Serve;
 use crate::commands::embed;
 use crate::warm::{self, Prefix};
-use crate::{near, table, units};
+use crate::{memory, near, table, units};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use trine::{Llm, Memory, Options};
+use trine::{Llm, Options};
 use trine_api::{PLAIN_TEMPLATE, Served};
 use trine_engine::{Handle, Sampling};
 use trine_lab::receipt::ReceiptSummary;
@@ -77,7 +77,7 @@ impl Serve {
             if warm::fill(&mut llm, &prefixes, &stop, quiet)?.is_break() {
                 return Err(anyhow::Error::from(trine::Error::from(trine_model::Error::Cancelled)));
             }
-            let memory = memory(llm.memory());
+            let memory = memory::planned(llm.memory());
             let (sampling, context, meta) =
                 (Sampling::default().recommended(llm.generation()), llm.context(), meta(&llm));
             let (engine, template) = llm.into_parts();
@@ -174,21 +174,13 @@ impl Serve {
             max_tokens: embedder.batch(),
             max_wait: Duration::from_millis(self.embedding_wait.into()),
         };
-        let mut memory = memory(embedder.memory());
+        let mut memory = memory::planned(embedder.memory());
         memory["tensors"] = self.tensors(model)?;
         let embed = move |texts: &[&[u32]]| embedder.embed_all(texts).map_err(|error| error.to_string());
         let batcher = Batcher::spawn(options, Box::new(embed)).context("cannot start the thread of embeddings")?;
         let tokens = Box::new(move |prompt| embed::tokens(&tokenizer, prompt));
         Ok(Embeddings { name, width, tokens, batcher, memory })
     }
-}
-
-/// The memory that was planned, by category.
-fn memory(memory: Memory) -> Value {
-    json!({
-        "weights": memory.weights, "kv_cache": memory.kv_cache, "activations": memory.scratch, "program": memory.program,
-        "total": memory.total(),
-    })
 }
 
 /// What `/v1/models` tells of a model, with llama-server's names.

@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::{secret, table, units};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -144,7 +144,7 @@ pub fn inherited() -> Result<Option<Inherited>> {
     };
     match inherited {
         Ok(socket) if socket.as_ref().is_none_or(listens) => Ok(socket),
-        _ => Err(anyhow!("expected a TCP or UNIX socket that listens as file descriptor 3")),
+        _ => Err(anyhow::anyhow!("expected a TCP or UNIX socket that listens as file descriptor 3")),
     }
 }
 

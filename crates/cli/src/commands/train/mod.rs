@@ -12,6 +12,7 @@ mod view;
 mod watch;
 
 use crate::exit::{Exit, UsageError, is_closed_pipe};
+use crate::profile::{ProfileArgs, Work, training_summary};
 use crate::table::Facts;
 use crate::terminal::Quiet;
 use crate::{interrupt, measure, progress, units};
@@ -41,16 +42,17 @@ use watch::Watch;
     trine train config.toml                      train, and write a GGUF file\n  \
     trine train config.toml --resume             continue from the last checkpoint\n  \
     trine train config.toml --set train.steps=100 --set output.folder=try\n  \
-    trine train config.toml --json | jq .loss    every event as a line of JSON")]
+    trine train config.toml --json | jq .loss    every event as a line of JSON\n  \
+    trine train config.toml --set train.steps=20 --profile trace.json")]
 pub struct Train {
     /// Configuration file (TOML)
     #[arg(required_unless_present = "example")]
     config: Option<PathBuf>,
     /// Print an example configuration with every key
-    #[arg(long, conflicts_with_all = ["config", "plan", "resume", "fresh", "set"])]
+    #[arg(long, conflicts_with_all = ["config", "plan", "resume", "fresh", "set", "profile"])]
     example: bool,
     /// Estimate memory and time without training
-    #[arg(long, conflicts_with_all = ["resume", "fresh"])]
+    #[arg(long, conflicts_with_all = ["resume", "fresh", "profile"])]
     plan: bool,
     /// Continue from the last checkpoint in the output folder
     #[arg(long, conflicts_with = "fresh")]
@@ -70,6 +72,8 @@ pub struct Train {
     /// Show only warnings
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 impl Train {
@@ -95,6 +99,8 @@ impl Train {
             }
             .into());
         }
+        let profile = self.profile.open(Work::Training, path)?;
+        self.check_profile(&config.output.model_path())?;
         let stop = interrupt::patient_flag()?;
         let style = self.style();
         // Keys that are typed would be shown in the picture.
@@ -141,9 +147,14 @@ impl Train {
         if trainer.step() >= config.train.steps {
             note!("all steps are done ({}): increase train.steps to continue", units::count(trainer.step()));
         }
+        if let Some(profile) = &profile {
+            trainer.set_recorder(profile.recorder.clone());
+            profile.recorder.start();
+        }
         let finished = trainer.run(&mut |event| watch.event(event));
         watch.log.finish()?;
         watch.view.finish(&watch.log.curve);
+        profile.map_or(Ok(()), |profile| profile.write(self.quiet, training_summary))?;
         if let (Some(error), Ok(finished)) = (watch.failed.take(), &finished) {
             note!("stopped after step {}: continue with `{}`", finished.steps, self.command(path, true));
             return if is_closed_pipe(&error) { Ok(Exit::Done) } else { Err(error) };
@@ -168,6 +179,18 @@ impl Train {
             summarize(&finished, &watch, &plot)?;
         }
         Ok(Exit::Done)
+    }
+
+    /// Refuses a profile in place of the model.
+    fn check_profile(&self, model: &Path) -> Result<(), UsageError> {
+        let is_model = |path: &Path| std::path::absolute(path).ok() == std::path::absolute(model).ok();
+        match &self.profile.profile {
+            Some(path) if is_model(path) => {
+                let message = format!("{}: expected another file, found that of the model", path.display());
+                Err(UsageError { message, hint: "choose another name" })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The command that starts this run, or resumes it.

@@ -5,7 +5,7 @@ mod synthetic;
 use crate::exit::{Exit, UsageError};
 use crate::machine::MachineArgs;
 use crate::output::{self, OutputFile};
-use crate::profile::{ProfileDepth, Profiling};
+use crate::profile::{ProfileDepth, Profiling, Work};
 use crate::report::{ReportArgs, ReportFormat};
 use crate::{interrupt, measure, progress, report, table};
 use anyhow::{Context, Result};
@@ -234,8 +234,8 @@ impl Model {
             let hint = "`trine quantize embedded:stories FILE --format tq2_0` writes one";
             return Err(UsageError { message, hint }.into());
         }
-        let profile =
-            self.profile.as_deref().map(|file| Profiling::new(file, self.profile_depth, &path)).transpose()?;
+        let profiling = |file| Profiling::new(file, self.profile_depth, Work::Engine, &path);
+        let profile = self.profile.as_deref().map(profiling).transpose()?;
         let save =
             |file| output::check_kind(file, "trine").map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
         let save = self.save_baseline.as_deref().map(save).transpose()?;
