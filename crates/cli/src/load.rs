@@ -414,7 +414,7 @@ pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
     if !quiet {
         let file = trine::open_file(EMBEDDED, &OpenOptions::default())?;
         let name = file.metadata().str("general.name")?.unwrap_or(EMBEDDED);
-        note!("note: {name} answers, a small model in the program for children's stories: no model was named{why}");
+        note!("note: using {name}, a small model in the program for children's stories: no model was named{why}");
     }
     Ok(EMBEDDED.into())
 }

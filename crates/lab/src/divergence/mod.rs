@@ -41,7 +41,7 @@ pub enum Error {
     #[error("chunk {chunk}: expected finite logits, found {found} for token {id}")]
     NotFinite { chunk: usize, id: usize, found: f32 },
     /// No document has enough tokens for one chunk; the longest has `tokens`.
-    #[error("expected a text of at least {context} tokens, which is one chunk, found {tokens}")]
+    #[error("expected a document of at least {context} tokens, which is one chunk, found at most {tokens}")]
     TooShort { context: usize, tokens: usize },
     /// A context that cannot be compared over.
     #[error("a context of {found} tokens: expected 4 to {most}, the context of the model")]
