@@ -46,7 +46,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     #[arg(conflicts_with_all = CHOOSES)]
     target_size: Option<ByteSize>,
-    /// Text to measure with, like what the model is for; `<|endoftext|>` separates documents [default: a short one in the program]
+    /// Text to measure with, like what the model is for; <|endoftext|> separates documents [default: a short one in the program]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Chunks of 256 tokens of that text [default: 4]
