@@ -9,6 +9,7 @@ Replace the figures, the date and the machine in the JSON files after measuring 
 
 import json
 import math
+import textwrap
 from html import escape
 from pathlib import Path
 
@@ -16,6 +17,11 @@ HERE = Path(__file__).resolve().parent
 TESTS = [("decode", "Decode, one sequence"), ("prompt", "Prompt"), ("batch 16", "16 sequences together")]
 COLORS = {"Trine": "#d9480f", "llama.cpp": "#4c6ef5", "ik_llama.cpp": "#74a9cf", "bitnet.cpp": "#adb5bd"}
 WIDTH, NAME, GAP, BAR, SPACE, TOP = 860, 176, 26, 15, 16, 84
+
+
+def notes(lines):
+    """Small print, cut into lines that fit the picture."""
+    return [part for line in lines for part in textwrap.wrap(line, 145)]
 
 
 def figure(value):
@@ -54,7 +60,7 @@ def drawing(data):
                 out.append(f'<rect x="{left:g}" y="{at}" width="{length:.1f}" height="{BAR}" rx="2" fill="{COLORS[program]}"/>')
                 out.append(f'<text{weight} x="{left + length + 6:.1f}" y="{at + 12}">{figure(value)}{note}</text>')
         y += len(programs) * (BAR + 3) + SPACE
-    for line in [f"{data['date']}, {data['machine']}", data["how"]]:
+    for line in notes([f"{data['date']}, {data['machine']}", data["how"]]):
         out.append(f'<text class="s" x="20" y="{y + 6}">{escape(line)}</text>')
         y += 16
     return page("Tokens per second beside native builds of other programs", "; longer is faster", y + 8, heads + out)
@@ -89,7 +95,7 @@ def load(data):
             out.append(f'<rect x="{left:g}" y="{at}" width="{length:.1f}" height="{BAR}" rx="2" fill="{color}"/>')
             out.append(f'<text x="{left + length + 6:.1f}" y="{at + 12}">{figure(value)}</text>')
     y = TOP + 2 * (3 * (BAR + 3) + 40)
-    for line in [f"{data['date']}, {data['machine']}", data["how"]]:
+    for line in notes([f"{data['date']}, {data['machine']}", data["how"]]):
         out.append(f'<text class="s" x="20" y="{y + 6}">{escape(line)}</text>')
         y += 16
     return page("Sixteen clients at once", "", y + 8, out)
@@ -131,7 +137,7 @@ def servers(data):
             out.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
             out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in points]
     y = TOP + 2 * (height + 64) - 4
-    for line in ["Below each figure: clients at once.", f"{data['date']}, {data['machine']}", data["how"]]:
+    for line in notes(["Below each figure: clients at once.", f"{data['date']}, {data['machine']}", data["how"]]):
         out.append(f'<text class="s" x="20" y="{y}">{escape(line)}</text>')
         y += 16
     return page("Servers beside one another, by guidellm", "", y + 2, out)

@@ -322,7 +322,7 @@ impl Conversion {
     /// What the damage does to predictions.
     fn predicted(&self, model: &GgufModel, damage: &[Damage]) -> Result<Divergence> {
         let tokenizer = Language::of_metadata(model.metadata())?.tokenizer;
-        let chunks = Chunks::new(&tokenizer, TEXT, 64.min(model.spec().context_length), 5)?;
+        let chunks = Chunks::new(&tokenizer, &[TEXT], 64.min(model.spec().context_length), 5)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
         Ok(predict(model, damage, &DeviceOptions::default(), &chunks, &options)?)

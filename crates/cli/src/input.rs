@@ -1,12 +1,31 @@
 //! Text from standard input and files.
 
 use anyhow::{Context, Result, anyhow};
+use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 use trine_api::batch::MAX_LINE;
 use trine_train::data::{DocumentFormat, Documents};
+
+/// What separates documents, unless given.
+pub const SEPARATOR: &str = "<|endoftext|>";
+
+/// What separates documents.
+#[derive(Args)]
+pub struct SeparatorArg {
+    /// Separator between the documents of a text file; empty for one document
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = SEPARATOR)]
+    separator: String,
+}
+
+impl SeparatorArg {
+    /// How a file holds documents.
+    pub fn format(&self, path: &Path) -> DocumentFormat {
+        DocumentFormat::of(path, &self.separator, "text")
+    }
+}
 
 /// Parses the name of a file, which is read; that may not be empty.
 pub fn file<T: Clone + Send + Sync + 'static>(

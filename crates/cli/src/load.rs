@@ -409,13 +409,12 @@ impl LoadArgs {
     }
 }
 
-/// The default model. The note about it begins with `why`.
+/// The default model. The note about it ends with `why`.
 pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
     if !quiet {
         let file = trine::open_file(EMBEDDED, &OpenOptions::default())?;
         let name = file.metadata().str("general.name")?.unwrap_or(EMBEDDED);
-        let what = "a small model built into trine, which writes children's stories";
-        note!("note: {why}no model was named: using {name}, {what}");
+        note!("note: using {name}, a small model in the program for children's stories: no model was named{why}");
     }
     Ok(EMBEDDED.into())
 }

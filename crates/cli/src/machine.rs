@@ -47,7 +47,8 @@ pub struct MachineArgs {
     pub cache_type: CacheType,
     /// Precision of the inputs of linear layers
     ///
-    /// int8 applies where the format of the weights allows it; f32 is several times slower. bf16 rounds the inputs of F16 and BF16
+    /// int8 applies where the format of the weights allows it. f32 rounds no inputs, to tell what rounding costs: weights of fewer than
+    /// 16 bits are decoded anew in each pass, which makes prompts several times slower and generating tens of times. bf16 rounds the inputs of F16 and BF16
     /// weights, and these weights, to bfloat16, which makes prompts faster on CPUs with AVX512-BF16 and changes answers slightly; with
     /// other weights it is int8.
     #[arg(long, value_name = "TYPE", env = "TRINE_ACTIVATIONS", default_value = "int8", hide_short_help = true)]

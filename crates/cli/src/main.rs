@@ -14,6 +14,7 @@ mod advice;
 mod answer;
 mod chat;
 mod choices;
+mod chunks;
 mod commands;
 mod completion;
 mod config;

@@ -1,8 +1,9 @@
 //! `--target-bpw` and `--target-size`: a mixture of formats by what each costs.
 
 use crate::exit::UsageError;
+use crate::input::{self, SEPARATOR};
 use crate::machine::size;
-use crate::{input, progress, table, units};
+use crate::{progress, table, units};
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
@@ -45,7 +46,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     #[arg(conflicts_with_all = CHOOSES)]
     target_size: Option<ByteSize>,
-    /// Text to measure with, like what the model is for [default: a short one in the program]
+    /// Text to measure with, like what the model is for; <|endoftext|> separates documents [default: a short one in the program]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Chunks of 256 tokens of that text [default: 4]
@@ -85,11 +86,11 @@ impl SearchArgs {
             (None, None) => return Ok(None),
         };
         let device = DeviceOptions::default();
-        let (tokenizer, text) = (Language::of_metadata(model.metadata())?.tokenizer, self.text()?);
+        let (tokenizer, documents) = (Language::of_metadata(model.metadata())?.tokenizer, self.documents()?);
         let context = CONTEXT.min(model.spec().context_length);
         let most = self.chunks.map_or(CHUNKS, |chunks| chunks.get() as usize);
-        let chunks = Chunks::new(&tokenizer, &text, context, most)
-            .or_else(|_| Chunks::new(&tokenizer, &text, (context / 4).max(4), most))
+        let chunks = Chunks::new(&tokenizer, &documents, context, most)
+            .or_else(|_| Chunks::new(&tokenizer, &documents, (context / 4).max(4), most))
             .map_err(trine_lab::quantize::Error::from)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = DivergenceOptions { batch: 512, threads, cache_type: CacheType::F32 };
@@ -113,10 +114,9 @@ impl SearchArgs {
         Ok(Some(found))
     }
 
-    fn text(&self) -> Result<String> {
-        let Some(path) = &self.text else { return Ok(TEXT.to_owned()) };
-        let texts = input::documents(path, DocumentFormat::of(path, "", "text"))?;
-        Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))
+    fn documents(&self) -> Result<Vec<String>> {
+        let Some(path) = &self.text else { return Ok(vec![TEXT.to_owned()]) };
+        input::documents(path, DocumentFormat::of(path, SEPARATOR, "text"))?.map(|text| Ok(text?)).collect()
     }
 }
 

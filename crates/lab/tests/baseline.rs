@@ -52,6 +52,7 @@ fn report(kind: Kind, seconds: &[f64], bandwidth: f64) -> BenchReport {
         first_token_seconds: None,
         peak_memory_bytes: None,
         temperature: None,
+        gpu_utilization: None,
         kl: None,
         cache_kl: None,
         results: vec![Outcome::of(test, samples, None, &limits).unwrap()],

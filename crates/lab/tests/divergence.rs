@@ -60,7 +60,7 @@ fn divergences_are_those_of_a_plain_calculation() {
     let file = embedded();
     let language = Language::of(&file).unwrap();
     let (context, bos) = (32, language.tokenizer.bos().filter(|_| language.tokenizer.adds_bos()));
-    let chunks = Chunks::new(&language.tokenizer, TEXT, context, 3).unwrap();
+    let chunks = Chunks::new(&language.tokenizer, &[TEXT], context, 3).unwrap();
     let mut p = load(&file);
     let mut q = load(&coarse(&file, 0.02, &folder.path().join("coarse.gguf")));
     let report = found(Reference::Runner(&mut p), &mut q, &chunks);
@@ -112,7 +112,7 @@ fn saved_logits_take_the_place_of_a_model() {
     let path = folder.path().join("logits.bin");
     let file = embedded();
     let language = Language::of(&file).unwrap();
-    let chunks = Chunks::new(&language.tokenizer, TEXT, 33, 4).unwrap();
+    let chunks = Chunks::new(&language.tokenizer, &[TEXT], 33, 4).unwrap();
     let mut q = load(&coarse(&file, 0.02, &folder.path().join("coarse.gguf")));
     let direct = found(Reference::Runner(&mut load(&file)), &mut q, &chunks);
     save_logits(&mut load(&file), &chunks, &OPTIONS, &path, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -160,15 +160,15 @@ fn saved_logits_take_the_place_of_a_model() {
 fn what_cannot_be_compared_is_refused() {
     let file = embedded();
     let tokenizer = Language::of(&file).unwrap().tokenizer;
-    assert!(matches!(Chunks::new(&tokenizer, "Once", 32, 9), Err(Error::TooShort { context: 32, .. })));
+    assert!(matches!(Chunks::new(&tokenizer, &["Once"], 32, 9), Err(Error::TooShort { context: 32, .. })));
     let mut other = load(&File::open(golden("llama")).unwrap());
-    let chunks = Chunks::new(&tokenizer, TEXT, 32, 1).unwrap();
+    let chunks = Chunks::new(&tokenizer, &[TEXT], 32, 1).unwrap();
     let mut model = load(&file);
     let mut go_on = |_, _| ControlFlow::Continue(());
     let error = compare(Reference::Runner(&mut other), &mut model, &chunks, &OPTIONS, &mut go_on).unwrap_err();
     assert!(matches!(error, Error::Vocabulary { second: 2048, .. }), "{error}");
-    let long = Chunks::new(&tokenizer, &TEXT.repeat(9), 4096, 1);
-    let long = long.unwrap_or_else(|_| Chunks::new(&tokenizer, &TEXT.repeat(99), 4096, 1).unwrap());
+    let long = Chunks::new(&tokenizer, &[TEXT.repeat(9)], 4096, 1);
+    let long = long.unwrap_or_else(|_| Chunks::new(&tokenizer, &[TEXT.repeat(99)], 4096, 1).unwrap());
     let error = compare(Reference::Runner(&mut load(&file)), &mut model, &long, &OPTIONS, &mut go_on).unwrap_err();
     assert!(matches!(error, Error::Context { found: 4096, .. }), "{error}");
 }
@@ -192,7 +192,7 @@ fn divergences_are_those_of_llama_cpp() {
     let file = File::open(model).unwrap();
     let text = String::from_utf8(std::fs::read(text).unwrap()[..60_000].to_vec()).unwrap();
     let mut q = load(&coarse(&file, 0.02, &folder.path().join("coarse.gguf")));
-    let chunks = Chunks::new(&Language::of(&file).unwrap().tokenizer, &text, 256, 12).unwrap();
+    let chunks = Chunks::new(&Language::of(&file).unwrap().tokenizer, &[text], 256, 12).unwrap();
     let path = folder.path().join("logits.bin");
     save_logits(&mut load(&file), &chunks, &OPTIONS, &path, &mut |_| ControlFlow::Continue(())).unwrap();
     let mut saved = SavedLogits::open(&path).unwrap();

@@ -73,7 +73,7 @@ fn dense_models_are_refused_with_what_they_would_lose() {
     assert_eq!(found.iter().map(|damage| damage.tensor.as_str()).collect::<Vec<_>>(), ["token_embd.weight"]);
     assert!(matches!(quantize_on_load(&file, &recipe), Err(Error::Dense { .. })));
     let tokenizer = Language::of(&file).unwrap().tokenizer;
-    let chunks = Chunks::new(&tokenizer, trine_lab::bench::TEXT, 64, 2).unwrap();
+    let chunks = Chunks::new(&tokenizer, &[trine_lab::bench::TEXT], 64, 2).unwrap();
     let after = predict(&model, &found, &DeviceOptions::default(), &chunks, &OPTIONS).unwrap();
     assert!(after.perplexity > 1.2 * after.perplexity_reference, "{after:?}");
     let output = folder.path().join("out.gguf");
@@ -88,7 +88,7 @@ fn mixtures_for_a_size_are_no_larger_and_better_than_one_format() {
     let file = golden("llama");
     let model = GgufModel::open(&file, None).unwrap();
     let tokenizer = Language::of(&file).unwrap().tokenizer;
-    let chunks = Chunks::new(&tokenizer, trine_lab::bench::TEXT, 48, 2).unwrap();
+    let chunks = Chunks::new(&tokenizer, &[trine_lab::bench::TEXT], 48, 2).unwrap();
     let (device, recipe) = (DeviceOptions::default(), Recipe::default());
     let measurement =
         Measurement { model: &model, device: &device, chunks: &chunks, options: OPTIONS, recipe: &recipe };
@@ -123,7 +123,7 @@ fn mixtures_of_a_ternary_model_stay_ternary() {
     let file = open_file(EMBEDDED, &Default::default()).unwrap();
     let model = GgufModel::open(&file, None).unwrap();
     let tokenizer = Language::of(&file).unwrap().tokenizer;
-    let chunks = Chunks::new(&tokenizer, trine_lab::bench::TEXT, 16, 1).unwrap();
+    let chunks = Chunks::new(&tokenizer, &[trine_lab::bench::TEXT], 16, 1).unwrap();
     let (device, recipe) = (DeviceOptions::default(), Recipe::default());
     let measurement =
         Measurement { model: &model, device: &device, chunks: &chunks, options: OPTIONS, recipe: &recipe };

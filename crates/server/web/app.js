@@ -121,6 +121,11 @@ function send() {
   const { conversation } = chat;
   const isNew = !all.includes(conversation);
   if (isNew) all.push(conversation);
+  // A model that goes on with texts may be small, and writes nonsense at 1, the temperature of the API.
+  if (isNew && status.model?.meta?.chat_template === "plain") {
+    conversation.settings.temperature ??= 0.7;
+    settings.show(conversation.settings);
+  }
   chat.send(text);
   if (isNew) history.replaceState(null, "", `#/c/${conversation.id}`);
   sidebar.draw();

@@ -90,9 +90,12 @@ pub fn prepare(config: &Config, progress: &mut dyn FnMut(SetupProgress) -> Contr
     if tail.is_some() || validation.rows() == 0 && config.data.validation > 0.0 {
         let (documents, separator) = (train.tokens().len(), &config.data.separator);
         let instead = tail.map(|tokens| format!(", but the last {tokens} tokens of the text")).unwrap_or_default();
-        warnings.push(format!(
-            "no document is held out for validation{instead}, as there are too few ({documents}): is {separator:?} what separates them (data.separator)?"
-        ));
+        let ask = match documents {
+            1 => format!(": is {separator:?} what separates documents (data.separator)?"),
+            _ => String::new(),
+        };
+        warnings
+            .push(format!("no document is held out for validation{instead}, as there are too few ({documents}){ask}"));
     }
     let (mut metadata, tensors) = as_gguf(&file, &spec)?;
     for (key, value) in language.iter() {

@@ -1,4 +1,5 @@
 use crate::exit::{Exit, UsageError};
+use crate::input::SeparatorArg;
 use crate::load::LoadArgs;
 use crate::table::visible;
 use crate::{input, interrupt, output, progress, units};
@@ -14,7 +15,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use trine_backend::Observer;
 use trine_lab::imatrix::{Imatrix, ImatrixFormat, ImatrixOptions, collect};
 use trine_text::{EncodeOptions, Tokenizer};
-use trine_train::data::DocumentFormat;
 
 /// Tokens of a chunk, as in llama.cpp.
 const CONTEXT: usize = 512;
@@ -27,8 +27,8 @@ const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}";
 /// the model is for; a few hundred chunks are enough.
 ///
 /// A .jsonl file has a text in the field `text` of each line, or a chat in `messages`, to which the model's chat template is applied.
-/// The text is cut into chunks of --context tokens, 512 unless given; BOS takes the place of the first token of each if the model
-/// uses it; what does not fill a chunk is left out.
+/// All texts together are cut into chunks of --context tokens, 512 unless given; BOS takes the place of the first token of each if the
+/// model uses it; what does not fill a chunk is left out.
 ///
 /// The file is GGUF, or of llama.cpp's older format if its name ends with .dat.
 #[derive(Args)]
@@ -41,6 +41,8 @@ pub struct ImatrixCommand {
     model: PathBuf,
     /// Text file, .jsonl file of texts or chats, or `-` for text from stdin
     text: PathBuf,
+    #[command(flatten)]
+    separator: SeparatorArg,
     /// Output file
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -177,7 +179,7 @@ impl ImatrixCommand {
         let plain = EncodeOptions { add_special: true, parse_special: false };
         if !self.is_jsonl() {
             let mut ids = Vec::new();
-            for text in input::documents(&self.text, DocumentFormat::Separator(String::new()))? {
+            for text in input::documents(&self.text, self.separator.format(&self.text))? {
                 ids.extend(tokenizer.encode(&text?, plain));
             }
             return Ok(ids);

@@ -117,7 +117,7 @@ impl Run {
         if let Some(argument) = self.model.take_if(|argument| self.prompt.is_none() && !is_model(argument)) {
             self.prompt = Some(argument.display().to_string());
             if self.prompt.as_deref() != Some("-") {
-                why = "no file has this name, so it is the prompt; ";
+                why = ", and no file has this name";
             }
         }
         if let Some(word) = self.model.as_ref().filter(|model| self.prompt.is_none() && !model.exists())

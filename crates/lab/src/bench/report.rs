@@ -44,6 +44,9 @@ pub struct BenchReport {
     /// The highest of a CPU after the runs, in degrees Celsius; unknown without sensors.
     #[serde(default)]
     pub temperature: Option<f64>,
+    /// The share of its time that a GPU computed; unknown without one.
+    #[serde(default)]
+    pub gpu_utilization: Option<f64>,
     /// What activations of this precision change; unknown for float32, which changes nothing.
     pub kl: Option<Kl>,
     /// What keys and values of this type change, with float32 activations; unknown for float32, which changes nothing.

@@ -1,8 +1,11 @@
 use super::Error;
 use trine_text::{EncodeOptions, Tokenizer};
 
-/// A text cut into chunks of equal length, as llama.cpp cuts it: BOS takes the place of the first token of each if the model uses it, and
-/// what follows the second half is predicted. What does not fill a chunk is left out.
+/// The least tokens of a chunk of which one is predicted.
+pub const LEAST_CONTEXT: usize = 4;
+
+/// Documents cut into chunks of equal length, as llama.cpp cuts a text, but none with tokens of two documents: BOS takes the place of the first
+/// token of each if the model uses it, and what follows the second half is predicted. What does not fill a chunk is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunks {
     context: usize,
@@ -11,28 +14,49 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// At most `most` chunks of `context` tokens of a text. Names of control tokens in the text are plain text.
+    /// At most `most` chunks of `context` tokens. Names of control tokens in the documents are plain text.
     ///
     /// # Errors
-    /// When the text has too few tokens for one chunk.
-    pub fn new(tokenizer: &Tokenizer, text: &str, context: usize, most: usize) -> Result<Chunks, Error> {
-        let ids = tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false });
-        Chunks::of_ids(tokenizer, ids, context, most)
-    }
-
-    /// The same of tokens.
-    pub(super) fn of_ids(
+    /// When no document has enough tokens for a chunk.
+    pub fn new<T: AsRef<str>>(
         tokenizer: &Tokenizer,
-        mut ids: Vec<u32>,
+        documents: &[T],
         context: usize,
         most: usize,
     ) -> Result<Chunks, Error> {
-        let chunks = (ids.len() / context.max(1)).min(most);
-        if chunks == 0 {
-            return Err(Error::TooShort { context, tokens: ids.len() });
+        Chunks::cut(tokenizer, &tokens(tokenizer, documents), context, most)
+    }
+
+    /// The same with a context of at most `context` tokens that half of the documents fill.
+    ///
+    /// # Errors
+    /// As [`Chunks::new`].
+    pub fn fitting<T: AsRef<str>>(
+        tokenizer: &Tokenizer,
+        documents: &[T],
+        context: usize,
+        most: usize,
+    ) -> Result<Chunks, Error> {
+        let documents = tokens(tokenizer, documents);
+        let mut lengths: Vec<usize> = documents.iter().map(Vec::len).collect();
+        lengths.sort_unstable();
+        let median = lengths.get(lengths.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+        Chunks::cut(tokenizer, &documents, context.min(median.max(LEAST_CONTEXT)), most)
+    }
+
+    fn cut(tokenizer: &Tokenizer, documents: &[Vec<u32>], context: usize, most: usize) -> Result<Chunks, Error> {
+        let chunks = documents.iter().flat_map(|ids| ids.chunks_exact(context.max(1)));
+        let ids: Vec<u32> = chunks.take(most).flatten().copied().collect();
+        if ids.is_empty() {
+            let tokens = documents.iter().map(Vec::len).max().unwrap_or(0);
+            return Err(Error::TooShort { context, tokens });
         }
-        ids.truncate(chunks * context);
         Ok(Chunks { context, ids, bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()) })
+    }
+
+    /// The chunks of a file of logits, of which each has `context` of the tokens.
+    pub(super) fn of_ids(tokenizer: &Tokenizer, ids: Vec<u32>, context: usize, most: usize) -> Result<Chunks, Error> {
+        Chunks::cut(tokenizer, &[ids], context, most)
     }
 
     /// Their number.
@@ -71,4 +95,9 @@ impl Chunks {
     pub(super) fn targets(&self, chunk: usize) -> &[u32] {
         &self.ids[chunk * self.context..][self.context / 2 + 1..self.context]
     }
+}
+
+fn tokens<T: AsRef<str>>(tokenizer: &Tokenizer, documents: &[T]) -> Vec<Vec<u32>> {
+    let options = EncodeOptions { add_special: true, parse_special: false };
+    documents.iter().map(|text| tokenizer.encode(text.as_ref(), options)).collect()
 }

@@ -1,14 +1,14 @@
 //! How far the predictions of one model are from those of another, such as a quantized model from its source.
 //!
 //! Perplexity alone hides damage: a model that is wrong elsewhere may be as surprised on average. The Kullback-Leibler divergence sees every
-//! changed probability. Texts are cut as llama.cpp's `llama-perplexity --kl-divergence` cuts them, and its files of probabilities are read
+//! changed probability. Each document is cut as llama.cpp's `llama-perplexity --kl-divergence` cuts a text, and its files of probabilities are read
 //! and written, so that the numbers of both programs can be compared.
 
 mod chunks;
 mod row;
 mod saved;
 
-pub use chunks::Chunks;
+pub use chunks::{Chunks, LEAST_CONTEXT};
 pub use row::divergence;
 pub use saved::{SavedLogits, save};
 
@@ -40,8 +40,8 @@ pub enum Error {
     /// A logit is NaN or infinite.
     #[error("chunk {chunk}: expected finite logits, found {found} for token {id}")]
     NotFinite { chunk: usize, id: usize, found: f32 },
-    /// The text has too few tokens for one chunk.
-    #[error("expected a text of at least {context} tokens, which is one chunk, found {tokens}")]
+    /// No document has enough tokens for one chunk; the longest has `tokens`.
+    #[error("expected a document of at least {context} tokens, which is one chunk, found at most {tokens}")]
     TooShort { context: usize, tokens: usize },
     /// A context that cannot be compared over.
     #[error("a context of {found} tokens: expected 4 to {most}, the context of the model")]
@@ -171,7 +171,7 @@ pub fn compare(
 
 fn check_context(runner: &dyn Runner, chunks: &Chunks) -> Result<(), Error> {
     let (most, found) = (runner.spec().context_length, chunks.context());
-    if (4..=most).contains(&found) { Ok(()) } else { Err(Error::Context { found, most }) }
+    if (LEAST_CONTEXT..=most).contains(&found) { Ok(()) } else { Err(Error::Context { found, most }) }
 }
 
 /// Logits of the second half of a chunk, but for its last token: `[chunks.scored(), vocab_size]`.

@@ -3,10 +3,11 @@
 mod picture;
 
 use crate::exit::{Exit, UsageError};
+use crate::input::SeparatorArg;
 use crate::load::LoadArgs;
 use crate::output::OutputFile;
 use crate::table::{columns, visible};
-use crate::{input, interrupt, output, progress, units};
+use crate::{chunks, interrupt, output, progress, units};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -20,11 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use trine::Decoder;
 use trine_engine::EngineOptions;
 use trine_lab::bench::{Kind, Subject, Test, Trine, measure, median_interval};
-use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions, Reference, compare};
-use trine_train::data::DocumentFormat;
+use trine_lab::divergence::{Divergence, DivergenceOptions, Reference, compare};
 
-/// Tokens of a chunk, as in llama.cpp.
-const CONTEXT: usize = 512;
 /// Tokens that are generated to measure the speed, and how often.
 const TOKENS: usize = 32;
 const RUNS: usize = 3;
@@ -32,7 +30,7 @@ const RUNS: usize = 3;
 /// Compare files of one model by quality, size and speed
 ///
 /// The first file is the reference. Of each other file it measures the divergence of its predictions from those of the reference, as
-/// `trine eval kl` does, and of all files the perplexity of the text, the bits per weight and the tokens per second of one answer.
+/// `trine eval kl` does, which cuts the text in the same way, and of all files the perplexity of the text, the bits per weight and the tokens per second of one answer.
 ///
 /// --svg and --png write a picture: divergence over size and over speed.
 #[derive(Args)]
@@ -41,9 +39,11 @@ const RUNS: usize = 3;
     trine compare f16.gguf q*.gguf text.txt --chunks 20 --svg quality.svg\n  \
     trine compare f16.gguf q4.gguf text.txt --json | jq '.files[].mean_kl'")]
 pub struct Compare {
-    /// Models, the reference first, and a text file
+    /// Models, the reference first, and a text file, or a .jsonl file with a text in each line
     #[arg(required = true, num_args = 2.., value_name = "FILES")]
     models: Vec<PathBuf>,
+    #[command(flatten)]
+    separator: SeparatorArg,
     /// Chunks of the text
     #[arg(long, value_name = "N", default_value = "10")]
     chunks: NonZeroU32,
@@ -104,9 +104,10 @@ impl Compare {
             return Err(UsageError { message, hint: "`trine quantize` writes the other file" }.into());
         }
         let stop = interrupt::flag()?;
+        let documents = chunks::documents(&text, &self.separator)?;
         let mut rows: Vec<Row> = Vec::new();
         for file in &self.models {
-            rows.push(self.measure(file, &text, &stop)?);
+            rows.push(self.measure(file, &documents, &stop)?);
         }
         for (path, is_png) in [(&self.svg, false), (&self.png, true)] {
             let Some(path) = path else { continue };
@@ -150,23 +151,14 @@ impl Compare {
     }
 
     /// Divergence, size and speed of a file.
-    fn measure(&self, path: &Path, text: &Path, stop: &Arc<AtomicBool>) -> Result<Row> {
+    fn measure(&self, path: &Path, documents: &[String], stop: &Arc<AtomicBool>) -> Result<Row> {
         let file = self.load.layouts.open(path)?;
         let weights: usize = file.tensors().map(|view| view.rows() * view.cols()).sum();
         let stored: u64 = file.tensors().map(|view| view.bytes.len() as u64).sum();
         let reference = self.open(&self.models[0], stop)?;
-        let context = self.load.context.map_or(CONTEXT.min(reference.spec().context_length), |n| n as usize);
-        let chunks = |decoder: &Decoder| -> Result<Chunks> {
-            let texts = input::documents(text, DocumentFormat::of(text, "", "text"))?;
-            let text = texts.collect::<Result<Vec<_>, _>>()?.join("\n\n");
-            Ok(Chunks::new(decoder.tokenizer(), &text, context, self.chunks.get() as usize)?)
-        };
         let decoder = self.open(path, stop)?;
-        let cut = chunks(&reference)?;
-        if chunks(&decoder)? != cut {
-            let message = format!("{}: its tokens of the text are not those of the reference", path.display());
-            return Err(UsageError { message, hint: "compare files of one model" }.into());
-        }
+        let models = [(&*self.models[0], &reference), (path, &decoder)];
+        let cut = chunks::chunks(&self.load, models, documents, self.chunks.get() as usize)?;
         let options = DivergenceOptions {
             batch: self.load.batch.map_or(512, |batch| batch as usize),
             threads: decoder.placement().threads_batch,

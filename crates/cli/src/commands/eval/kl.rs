@@ -1,9 +1,10 @@
 use crate::exit::{Exit, UsageError};
+use crate::input::SeparatorArg;
 use crate::load::LoadArgs;
 use crate::record::{self, RecordArgs};
 use crate::table::{Facts, visible};
-use crate::{input, interrupt, output, progress, units};
-use anyhow::{Result, bail};
+use crate::{chunks, interrupt, output, progress, units};
+use anyhow::Result;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -17,12 +18,7 @@ use std::time::Instant;
 use trine::Decoder;
 use trine_lab::divergence::{Chunks, Divergence, DivergenceOptions, Reference, SavedLogits, compare, save_logits};
 use trine_tensor::receipt::Sha256;
-use trine_train::data::DocumentFormat;
 
-/// Tokens of a chunk, as in llama.cpp.
-const CONTEXT: usize = 512;
-/// The shortest chunk.
-const LEAST: usize = 4;
 const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}  {msg}";
 
 /// Measure how far the predictions of a model are from those of a reference
@@ -31,9 +27,10 @@ const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}  {msg}";
 /// (top1), the share of the reference's five most likely tokens that are among the model's (top5), and how often only one of them
 /// predicts the token of the text (flips). Intervals are 95 % confidence intervals from Student's t distribution over chunks.
 ///
-/// The text is one document, cut into chunks of --context tokens, 512 unless given; BOS takes the place of the first token of each
-/// if the model uses it; what follows the second half is predicted, and what does not fill a chunk is left out. So does llama.cpp's
-/// llama-perplexity --kl-divergence, whose files of probabilities take the place of the reference and of the text.
+/// Each document of the text is cut into chunks of --context tokens: 512 unless given, or the length of the median document if that
+/// is less. BOS takes the place of the first token of each chunk if the model uses it; the second half is predicted; what does not
+/// fill a chunk is left out. So does llama.cpp's llama-perplexity --kl-divergence, which takes a file as one document, as
+/// --separator '' does; its files of probabilities take the place of the reference and of the text.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine eval kl f16.gguf q4.gguf text.txt --chunks 20\n  \
@@ -45,8 +42,10 @@ pub struct EvalKl {
     reference: PathBuf,
     /// Model that is compared with it
     model: PathBuf,
-    /// Text file, or `-` for stdin; none if the reference is a file of logits, which has its own
+    /// Text file, .jsonl file with a text in each line, or `-` for text from stdin; none if the reference is a file of logits
     text: Option<PathBuf>,
+    #[command(flatten)]
+    separator: SeparatorArg,
     /// Maximum number of chunks [default: all]
     #[arg(long, value_name = "N")]
     chunks: Option<NonZeroU32>,
@@ -73,8 +72,10 @@ pub struct EvalKl {
 pub struct EvalLogits {
     /// Model
     model: PathBuf,
-    /// Text file, or `-` for stdin
+    /// Text file, .jsonl file with a text in each line, or `-` for text from stdin
     text: PathBuf,
+    #[command(flatten)]
+    separator: SeparatorArg,
     /// Output file
     output: PathBuf,
     /// Maximum number of chunks [default: all]
@@ -96,23 +97,6 @@ fn bar(quiet: bool, chunks: &Chunks) -> ProgressBar {
 
 fn most(chunks: Option<NonZeroU32>) -> usize {
     chunks.map_or(usize::MAX, |chunks| chunks.get() as usize)
-}
-
-/// The tokens of a text in chunks.
-fn chunks(load: &LoadArgs, decoder: &Decoder, path: &Path, most: usize) -> Result<Chunks> {
-    let context = load.context.map_or(CONTEXT.min(decoder.spec().context_length), |context| context as usize);
-    if context < LEAST {
-        let message =
-            format!("--context {context}: expected at least {LEAST} tokens, of whose second half one is predicted");
-        return Err(UsageError { message, hint: "omit it, or raise it" }.into());
-    }
-    let mut texts = input::documents(path, DocumentFormat::of(path, "", "text"))?;
-    let Some(text) = texts.next().transpose()? else { bail!("{}: there is no text", path.display()) };
-    if texts.next().is_some() {
-        let message = format!("{}: expected a text file, found JSONL of several texts", path.display());
-        return Err(UsageError { message, hint: "pass a text file" }.into());
-    }
-    Ok(Chunks::new(decoder.tokenizer(), &text, context, most)?)
 }
 
 fn open(load: &LoadArgs, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder> {
@@ -162,15 +146,9 @@ impl EvalKl {
             // Only the other model is quantized as it is loaded.
             let reference = open(&self.load.as_stored(), &self.reference, self.quiet, &stop)?;
             let text = self.text.as_deref().expect("it was checked");
-            let chunks = chunks(&self.load, &reference, text, most(self.chunks))?;
-            if text != Path::new("-")
-                && self::chunks(&self.load, &decoder, text, chunks.len()).ok().as_ref() != Some(&chunks)
-            {
-                let [model, reference] = [&self.model, &self.reference].map(|path| path.display().to_string());
-                bail!(
-                    "{model}: its tokens of the text are not those of {reference}: their predictions cannot be compared"
-                );
-            }
+            let documents = chunks::documents(text, &self.separator)?;
+            let models = [(&*self.reference, &reference), (&*self.model, &decoder)];
+            let chunks = chunks::chunks(&self.load, models, &documents, most(self.chunks))?;
             let (mut runner, _) = reference.into_parts();
             self.compare(Reference::Runner(&mut *runner), decoder, &chunks, &options, &stop)?
         };
@@ -228,7 +206,8 @@ impl EvalLogits {
         output::check_new(&self.output, self.force, "--force replaces it")?;
         let stop = interrupt::flag()?;
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
-        let chunks = chunks(&self.load, &decoder, &self.text, most(self.chunks))?;
+        let documents = chunks::documents(&self.text, &self.separator)?;
+        let chunks = chunks::cut(&self.load, &decoder, &documents, most(self.chunks))?;
         let options = options(&self.load, &decoder);
         let bar = bar(self.quiet, &chunks);
         let (mut runner, _) = decoder.into_parts();

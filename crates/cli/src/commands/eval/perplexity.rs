@@ -1,4 +1,5 @@
 use crate::exit::{Exit, UsageError};
+use crate::input::SeparatorArg;
 use crate::load::LoadArgs;
 use crate::record::RecordArgs;
 use crate::table::{Facts, visible};
@@ -50,9 +51,8 @@ pub struct EvalPerplexity {
     model: PathBuf,
     /// Text file, .jsonl file with a text in each line, or `-` for text from stdin
     text: PathBuf,
-    /// Separator between the documents of a text file; empty for one document
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "<|endoftext|>")]
-    separator: String,
+    #[command(flatten)]
+    separator: SeparatorArg,
     /// Field of a JSONL line that holds the text [default: text]
     ///
     /// With this option, every file is read as JSONL.
@@ -160,7 +160,8 @@ impl EvalPerplexity {
     fn documents(&self) -> Result<(Vec<String>, bool)> {
         let format = match &self.field {
             Some(field) => DocumentFormat::Jsonl(field.clone()),
-            None => DocumentFormat::of(&self.text, if self.second_half { "" } else { &self.separator }, "text"),
+            None if self.second_half => DocumentFormat::of(&self.text, "", "text"),
+            None => self.separator.format(&self.text),
         };
         if self.second_half && matches!(format, DocumentFormat::Jsonl(_)) {
             let message = "--second-half: expected a text file, found JSONL".to_owned();

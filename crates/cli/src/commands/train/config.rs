@@ -57,7 +57,7 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, ConfigSource)> {
     if config.model.from.is_some()
         && let Some(key) = SIZES.iter().find(|key| source.root.at(key).is_some())
     {
-        return Err(source.error(key, "no sizes with `model.from`", "one"));
+        return Err(source.error(key, "no sizes with `model.from`", "one").into());
     }
     let scale = &config.train.loss_scale;
     let idle: &[&str] = match scale.kind {
@@ -67,7 +67,7 @@ pub fn read(path: &Path, set: &[String]) -> Result<(Config, ConfigSource)> {
     };
     let keys = idle.iter().map(|key| format!("train.loss_scale.{key}"));
     if let Some(key) = keys.into_iter().find(|key| source.root.at(key).is_some()) {
-        return Err(source.error(&key, "no value with a loss scale of this kind", "one"));
+        return Err(source.error(&key, "no value with a loss scale of this kind", "one").into());
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     for (key, file) in paths(&mut config) {
@@ -83,12 +83,23 @@ impl ConfigSource {
     /// Adds the location to an error about a value.
     pub fn explain(&self, error: trine_train::Error) -> anyhow::Error {
         match error {
-            trine_train::Error::Config { key, expected, found } => self.error(&key, &expected, &found),
+            trine_train::Error::Config { key, expected, found } => self.error(&key, &expected, &found).into(),
             error => error.into(),
         }
     }
 
-    fn error(&self, key: &str, expected: &str, found: &str) -> anyhow::Error {
+    /// The same of a run that continues, where a value differs from that of its beginning.
+    pub fn explain_resume(&self, error: trine_train::Error) -> anyhow::Error {
+        let hint = "pass the configuration and each --set with which the run began";
+        match error {
+            trine_train::Error::Config { key, expected, found } => {
+                UsageError { hint, ..self.error(&key, &expected, &found) }.into()
+            }
+            error => error.into(),
+        }
+    }
+
+    fn error(&self, key: &str, expected: &str, found: &str) -> UsageError {
         let error = ValueError {
             location: self.root.at(key).map(|value| value.location.clone()),
             keys: vec![key.to_owned()],
@@ -96,7 +107,7 @@ impl ConfigSource {
             found: found.to_owned(),
             ..ValueError::default()
         };
-        usage(&error, &self.file).into()
+        usage(&error, &self.file)
     }
 }
 

@@ -119,6 +119,7 @@ impl Train {
                 note!("stopped before the first step: start again with `{}`", self.command(path, self.resume));
                 return Ok(Exit::Interrupted);
             }
+            trainer if self.resume => trainer.map_err(|error| source.explain_resume(error))?,
             trainer => trainer.map_err(|error| source.explain(error))?,
         };
         if self.fresh {

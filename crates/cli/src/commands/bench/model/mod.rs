@@ -529,6 +529,7 @@ impl Model {
             first_token_seconds: Some(first_token_seconds),
             peak_memory_bytes,
             temperature,
+            gpu_utilization: None,
             kl,
             cache_kl,
             results: tests.iter().zip(ours).filter_map(outcome).collect(),
