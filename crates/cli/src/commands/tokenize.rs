@@ -76,7 +76,9 @@ impl Tokenize {
             } else if self.count {
                 writeln!(out, "{}", ids.len())?;
             } else if self.pieces {
-                ids.iter().try_for_each(|&id| writeln!(out, "{id:>7}  {}", piece(id)))?;
+                // Spaces alone would not be seen.
+                let seen = |text: String| if text.trim().is_empty() { format!("{text:?}") } else { text };
+                ids.iter().try_for_each(|&id| writeln!(out, "{id:>7}  {}", seen(piece(id))))?;
             } else {
                 let ids: Vec<_> = ids.iter().map(u32::to_string).collect();
                 writeln!(out, "{}", ids.join(" "))?;
