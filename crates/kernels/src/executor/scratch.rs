@@ -91,7 +91,6 @@ pub(super) fn grow<T: Clone>(scratch: &mut Vec<T>, len: usize, fill: T) {
 }
 
 /// Bytes of a buffer.
-#[expect(clippy::ptr_arg, reason = "what it has room for counts")]
 pub(super) fn bytes_of<T>(buffer: &Vec<T>) -> usize {
     buffer.capacity() * size_of::<T>()
 }
