@@ -43,6 +43,6 @@ pub fn comparison(llm: &Llm) -> String {
     row("activations and kernels", planned.activations, activations);
     row("sampling", planned.sampling, None);
     row("program and vocabulary", planned.program, None);
-    row("in all, at most", planned.total(), used.peak);
+    row("in all", planned.total(), used.peak);
     table::columns(&rows, 1)
 }

@@ -170,7 +170,8 @@ pub fn broken(host: &str, error: &ureq::Error) -> Failure {
         error => error.to_string(),
     };
     let is_unreachable = match error {
-        ureq::Error::Io(error) => UNREACHABLE.contains(&error.kind()),
+        // The library gives a name that is not found no kind of its own.
+        ureq::Error::Io(error) => UNREACHABLE.contains(&error.kind()) || error.to_string().contains("failed to lookup"),
         ureq::Error::Timeout(when) => matches!(when, Timeout::Connect | Timeout::Resolve),
         error => matches!(error, ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
     };

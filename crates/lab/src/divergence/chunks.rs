@@ -1,4 +1,5 @@
 use super::Error;
+use std::cmp::Reverse;
 use trine_text::{EncodeOptions, Tokenizer};
 
 /// The least tokens of a chunk of which one is predicted.
@@ -27,7 +28,7 @@ impl Chunks {
         Chunks::cut(tokenizer, &tokens(tokenizer, documents), context, most)
     }
 
-    /// The same with a context of at most `context` tokens that half of the documents fill.
+    /// The same with a context of at most `context` tokens that documents with three quarters of all tokens fill.
     ///
     /// # Errors
     /// As [`Chunks::new`].
@@ -39,9 +40,13 @@ impl Chunks {
     ) -> Result<Chunks, Error> {
         let documents = tokens(tokenizer, documents);
         let mut lengths: Vec<usize> = documents.iter().map(Vec::len).collect();
-        lengths.sort_unstable();
-        let median = lengths.get(lengths.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-        Chunks::cut(tokenizer, &documents, context.min(median.max(LEAST_CONTEXT)), most)
+        lengths.sort_unstable_by_key(|&length| Reverse(length));
+        let (most_of_all, mut sum) = (lengths.iter().sum::<usize>() * 3 / 4, 0);
+        let filled = lengths.into_iter().find(|length| {
+            sum += length;
+            sum > most_of_all
+        });
+        Chunks::cut(tokenizer, &documents, context.min(filled.unwrap_or(0).max(LEAST_CONTEXT)), most)
     }
 
     fn cut(tokenizer: &Tokenizer, documents: &[Vec<u32>], context: usize, most: usize) -> Result<Chunks, Error> {

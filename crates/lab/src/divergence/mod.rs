@@ -226,7 +226,7 @@ fn summary(all: &[Vec<Compared>], chunks: &Chunks) -> Option<Divergence> {
     let over_chunks = |of: fn(&Compared) -> f64| {
         Estimate::ratio(all.iter().map(|rows| (rows.iter().map(of).sum(), rows.len() as f64)))
     };
-    let kl = over_chunks(|row| row.kl)?;
+    let kl = over_chunks(|row| row.kl)?.not_negative();
     let mut sorted: Vec<f64> = rows().map(|row| row.kl).collect();
     sorted.sort_by(f64::total_cmp);
     let percentile = |share: f64| {

@@ -170,7 +170,9 @@ pub fn perplexity(
     if units.is_empty() {
         return Err(Error::Cancelled);
     }
-    let ratio = |of: fn(&Sums) -> u64| Estimate::ratio(units.iter().map(|unit| (unit.nats, of(unit) as f64)));
+    let ratio = |of: fn(&Sums) -> u64| {
+        Estimate::ratio(units.iter().map(|unit| (unit.nats, of(unit) as f64))).map(Estimate::not_negative)
+    };
     let bits = |estimate: Estimate| estimate.map(|nats| nats / LN_2);
     let nats_per_token = ratio(|sums| sums.tokens).expect("tokens were scored");
     let documents = all[..seen].chunk_by(|a, b| a.document == b.document).count();

@@ -9,7 +9,7 @@ const Z: f64 = 1.959963984540054;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     pub value: f64,
-    /// The least that it may be, which is not below zero where no unit is; unknown with a single unit.
+    /// The least that it may be; unknown with a single unit.
     pub low: Option<f64>,
     pub high: Option<f64>,
 }
@@ -26,11 +26,15 @@ impl Estimate {
         if x == 0.0 {
             return None;
         }
-        let least = if units.clone().all(|(y, _)| y >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
         let squares: f64 = units.map(|(y, x)| (y - value * x).powi(2)).sum();
         let margin = (n > 1.0).then(|| student(n - 1.0) * (squares * n / (n - 1.0)).sqrt() / x);
-        let low = margin.map(|margin| (value - margin).max(least));
-        Some(Estimate { value, low, high: margin.map(|margin| value + margin) })
+        let [low, high] = [-1.0, 1.0].map(|side| margin.map(|margin| value + side * margin));
+        Some(Estimate { value, low, high })
+    }
+
+    /// The same of what cannot be negative.
+    pub(crate) fn not_negative(self) -> Estimate {
+        Estimate { low: self.low.map(|low| low.max(0.0)), ..self }
     }
 
     /// The same of another number, which grows with this one.
@@ -94,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_negative_has_no_interval_below_zero() {
-        let low = |units: [(f64, f64); 2]| Estimate::ratio(units.into_iter()).unwrap().low.unwrap();
-        assert_eq!(low([(0.1, 1.0), (4.0, 1.0)]), 0.0);
-        assert!(low([(-0.1, 1.0), (4.0, 1.0)]) < 0.0);
+    fn only_what_cannot_be_negative_has_an_interval_that_ends_at_zero() {
+        let estimate = Estimate::ratio([(0.1, 1.0), (4.0, 1.0)].into_iter()).unwrap();
+        assert!(estimate.low.unwrap() < 0.0);
+        assert_eq!(estimate.not_negative(), Estimate { low: Some(0.0), ..estimate });
     }
 }

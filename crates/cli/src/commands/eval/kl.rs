@@ -27,8 +27,8 @@ const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}  {msg}";
 /// (top1), the share of the reference's five most likely tokens that are among the model's (top5), and how often only one of them
 /// predicts the token of the text (flips). Intervals are 95 % confidence intervals from Student's t distribution over chunks.
 ///
-/// Each document of the text is cut into chunks of --context tokens: 512 unless given, or the length of the median document if that
-/// is less. BOS takes the place of the first token of each chunk if the model uses it; the second half is predicted; what does not
+/// Each document of the text is cut into chunks of --context tokens: 512 unless given, or less, so that documents with three quarters
+/// of the text fill them. BOS takes the place of the first token of each chunk if the model uses it; the second half is predicted; what does not
 /// fill a chunk is left out. So does llama.cpp's llama-perplexity --kl-divergence, which takes a file as one document, as
 /// --separator '' does; its files of probabilities take the place of the reference and of the text.
 #[derive(Args)]
