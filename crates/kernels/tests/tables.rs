@@ -66,7 +66,7 @@ fn every_product_agrees_with_its_format_and_all_machines_agree_in_every_bit() {
             if cols % format.block != 0 {
                 continue;
             }
-            for (rows, tokens) in [(1, 1), (3, 2), (4, 5), (9, 4), (70, 1), (37, 9)] {
+            for (rows, tokens) in [(1, 1), (3, 2), (4, 5), (9, 4), (70, 1), (37, 9), (2, 29)] {
                 let bytes = weights(format, rows, cols, &mut random);
                 let w = Matrix::new(format, rows, cols, &bytes);
                 let x = random.floats(tokens * cols);
@@ -214,7 +214,7 @@ fn what_is_not_finite_goes_in_and_comes_out() {
 #[test]
 fn norm_add_and_gates_agree_with_double_precision_and_with_each_other() {
     let mut random = Random(4);
-    for width in [1, 7, 16, 33, 640] {
+    for width in [1, 7, 16, 33, 640, 24_000] {
         let (a, b) = (random.floats(3 * width), random.floats(3 * width));
         let a: Vec<f32> = a.iter().map(|a| a * 20.0).collect();
         let (gain, bias) = (random.floats(width), random.floats(width));

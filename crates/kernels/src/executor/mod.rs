@@ -25,7 +25,7 @@ use tiling::Tiling;
 use trine_tensor::format::Loss;
 
 /// Multiplications that are worth waking another thread for.
-const MIN_PARALLEL_WORK: usize = 1 << 14;
+const MIN_PARALLEL_WORK: usize = 1 << 16;
 /// Tasks per thread in a parallel loop, so that a delayed thread leaves little to wait for.
 const TASKS: usize = 8;
 
