@@ -4,6 +4,7 @@ mod common;
 
 use common::{run, trine, trine_with};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 fn tiny(folder: &Path) -> String {
@@ -113,6 +114,59 @@ fn parts_are_measured_and_reported_in_every_form() {
             && runs["watts"].is_null() == runs["per_watt"].is_null()
     );
     assert!(runs["cpu"].as_f64() > Some(0.0) && runs["per_core"].as_f64() > Some(0.0), "{runs}");
+}
+
+/// The names of all fields in a value.
+fn fields(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| fields(item, names)),
+        Value::Object(object) => object.iter().for_each(|(name, value)| {
+            names.insert(name.clone());
+            fields(value, names);
+        }),
+        _ => {}
+    }
+}
+
+/// The page names every field that is printed, and no other.
+#[test]
+fn the_fields_of_the_json_are_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, baseline, budgets) = (tiny(folder.path()), at("baseline.json"), at("budgets.toml"));
+    std::fs::write(&budgets, "load_seconds = 100").unwrap();
+    let mut found = BTreeSet::new();
+    // Virtual machines count nothing.
+    found.extend(["instructions", "cycles", "cache_references", "cache_misses"].map(str::to_owned));
+    let short = format!("bench {model} --prefill 16 --decode 0 --cache-type q8_0 -r 2 --kl 8");
+    for args in [
+        format!("{short} --save-baseline {baseline} --record"),
+        format!("{short} --baseline {baseline} --budgets {budgets}"),
+        format!("bench --a {model} --b {model} --prefill 16 --decode 0 -r 2 --kl 0"),
+        format!("bench {model} --load clients=2,requests=4,output=4,prompt=4"),
+        format!("bench startup {model} -r 1"),
+        "bench ops silu -r 1".to_owned(),
+        format!("bench scaling {model} --counts 1,2 --prefill 16 --decode 0 -r 1"),
+        format!("bench batching {model} --load clients=2,requests=4,output=4,prompt=4 -r 1"),
+        "bench bandwidth --threads 1 -r 1".to_owned(),
+        "bench quantize q4_0 -r 1".to_owned(),
+        "bench history".to_owned(),
+    ] {
+        let ran = run(trine().args(args.split_whitespace()).arg("--json").env("XDG_DATA_HOME", folder.path()), "");
+        // A noisy machine may look slower.
+        assert!(matches!(ran.code, 0 | 4 | 6), "{args}: {}", ran.err);
+        fields(&ran.json(), &mut found);
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/bench-json.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let words = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let (all, fields) =
+        (words(&page), rows.flat_map(|row| words(row.split('|').nth(1).unwrap())).collect::<BTreeSet<_>>());
+    let missing: Vec<&String> = found.difference(&all).collect();
+    assert!(missing.is_empty(), "not in the page: {missing:?}");
+    let gone: Vec<&String> = fields.difference(&found).collect();
+    assert!(gone.is_empty(), "in the page alone: {gone:?}");
 }
 
 #[test]

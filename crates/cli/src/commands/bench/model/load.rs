@@ -3,7 +3,7 @@
 use super::{Model, describe, synthetic::Synthetic};
 use crate::exit::Exit;
 use crate::output::OutputFile;
-use crate::report::ReportFormat;
+use crate::report::{self, ReportFormat};
 use crate::table::{Facts, columns};
 use crate::{measure, units};
 use anyhow::Result;
@@ -42,6 +42,8 @@ impl std::str::FromStr for ItlTarget {
 #[derive(Serialize)]
 struct Report<'a> {
     trine: &'static str,
+    commit: Option<String>,
+    command: String,
     /// Seconds since 1970.
     time: Option<u64>,
     machine: Machine,
@@ -117,6 +119,8 @@ impl Model {
         if self.report.format() == ReportFormat::Json {
             let report = Report {
                 trine: env!("CARGO_PKG_VERSION"),
+                commit: report::commit(),
+                command: report::command(),
                 time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs()),
                 machine,
                 subject,
