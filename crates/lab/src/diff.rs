@@ -10,7 +10,10 @@ use trine_tensor::{Array, Value, View};
 /// The differences of two models.
 #[derive(Clone, Debug, Default)]
 pub struct Diff {
+    /// Keys of what the model is: its architecture, its tokenizer, its chat templates, how it samples.
     pub keys: Vec<KeyDiff>,
+    /// Keys that describe the file: names, authors and licenses, formats of weights, how it was trained. They make no other model of it.
+    pub descriptions: Vec<KeyDiff>,
     /// The tensors that both have.
     pub tensors: Vec<TensorDiff>,
     pub only_first: Vec<String>,
@@ -49,7 +52,7 @@ pub struct Distance {
 }
 
 impl Diff {
-    /// Whether the models are the same, but for the formats of their weights.
+    /// Whether the models are the same, but for the formats of their weights and what describes their files.
     pub fn is_same(&self) -> bool {
         let same = |tensor: &TensorDiff| tensor.distance.is_some_and(|distance| distance.max_abs == 0.0);
         let none = self.only_first.is_empty() && self.only_second.is_empty();
@@ -66,7 +69,8 @@ pub fn diff(
     second: &GgufModel,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Diff, Error> {
-    let mut diff = Diff { keys: keys(first, second), ..Diff::default() };
+    let (descriptions, keys) = keys(first, second).into_iter().partition(|diff| is_description(&diff.key));
+    let mut diff = Diff { keys, descriptions, ..Diff::default() };
     let place = |name: &str| second.tensors().iter().position(|tensor| tensor.name == name);
     for (i, tensor) in first.tensors().iter().enumerate() {
         if progress(i).is_break() {
@@ -92,6 +96,12 @@ pub fn diff(
     let others = second.tensors().iter().map(|tensor| &*tensor.name);
     diff.only_second = others.filter(|name| !names.contains(name)).map(str::to_owned).collect();
     Ok(diff)
+}
+
+/// Whether a key describes the file, whatever the model in it.
+fn is_description(key: &str) -> bool {
+    let is_model = key == "general.architecture" || key == "general.type" || key.starts_with("general.sampling.");
+    key.starts_with("general.") && !is_model || key.starts_with("trine.train.")
 }
 
 fn keys(first: &GgufModel, second: &GgufModel) -> Vec<KeyDiff> {

@@ -351,7 +351,26 @@ fn a_difference_has_a_name_and_a_size() {
     let same = compare(&input, &other);
     assert!(same.tensors.len() == 21 && same.only_first.is_empty() && same.only_second.is_empty(), "{same:?}");
     assert!(same.tensors.iter().all(|tensor| tensor.distance.unwrap().max_abs == 0.0), "{same:?}");
-    assert!(compare(&other, &other).is_same());
+    // What Trine makes of a folder is the same model, and says in what formats it is.
+    let made = converted(&input, &folder.path().join("made.gguf"), &Recipe::default());
+    let same = compare(&input, &made);
+    assert!(same.is_same() && same.descriptions.iter().any(|diff| diff.key == "general.file_type"), "{same:?}");
+    assert!(compare(&other, &other).descriptions.is_empty());
+    // How it samples is of the model, how it is called is not.
+    let another = Value::from("another");
+    for (key, value, counts) in [
+        ("general.name", another.clone(), false),
+        ("general.sampling.temp", Value::from(0.5f32), true),
+        ("tokenizer.chat_template", another, true),
+    ] {
+        let mut metadata = made.metadata().clone();
+        metadata.insert(key, value);
+        let views: Vec<View> = made.tensors().cloned().collect();
+        gguf::write(folder.path().join("edited.gguf"), &metadata, &views).unwrap();
+        let found = compare(&made, &File::open(folder.path().join("edited.gguf")).unwrap());
+        let which = if counts { &found.keys } else { &found.descriptions };
+        assert!(found.is_same() != counts && which.len() == 1 && which[0].key == key, "{key}: {found:?}");
+    }
     let recipe = Recipe { target: Some(Target::Format(&Q4_0)), ..Recipe::default() };
     let coarse = converted(&other, &folder.path().join("q4_0.gguf"), &recipe);
     let found = compare(&other, &coarse);
@@ -361,9 +380,10 @@ fn a_difference_has_a_name_and_a_size() {
     let distance = down.distance.unwrap();
     assert_eq!(distance.max_abs, expected);
     assert!((0.03..0.2).contains(&distance.relative) && (0.98..0.9999).contains(&distance.cosine), "{distance:?}");
-    let keys: Vec<&str> = found.keys.iter().map(|key| &*key.key).collect();
+    let keys: Vec<&str> = found.descriptions.iter().map(|key| &*key.key).collect();
     assert_eq!(keys, ["general.file_type"]);
-    assert_eq!(found.keys[0].first.as_deref(), Some("1"));
+    assert_eq!(found.descriptions[0].first.as_deref(), Some("1"));
+    assert!(found.keys.is_empty() && !found.is_same());
 }
 
 #[test]

@@ -8,14 +8,15 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use trine_lab::diff::{Diff, Distance, TensorDiff, diff};
+use trine_lab::diff::{Diff, Distance, KeyDiff, TensorDiff, diff};
 use trine_lab::quantize::Error;
 use trine_model::GgufModel;
 
 /// Compare two models
 ///
 /// Compares keys, tokenizer and chat template, and the numbers of each tensor. One of the two may be a folder and the other a GGUF
-/// file. The exit status is 5 if they differ in more than the formats of equal weights.
+/// file. The exit status is 5 if the models differ, and 0 if only their files do: in the formats of equal weights, and in keys that
+/// describe a file, such as general.name, general.file_type and trine.train.steps. These are printed, too.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     trine diff model-f16.gguf model-q4_k.gguf\n  \
@@ -60,7 +61,10 @@ impl DiffCommand {
 }
 
 fn as_json(diff: &Diff) -> serde_json::Value {
-    let keys = diff.keys.iter().map(|key| json!({ "key": key.key, "first": key.first, "second": key.second }));
+    let keys = |keys: &[KeyDiff]| {
+        let key = |key: &KeyDiff| json!({ "key": key.key, "first": key.first, "second": key.second });
+        keys.iter().map(key).collect::<Vec<_>>()
+    };
     let tensors = diff.tensors.iter().map(|TensorDiff { name, formats, shapes, distance }| {
         let mut tensor = json!({ "name": name, "formats": formats, "shapes": shapes });
         if let Some(Distance { max_abs, rms, relative, cosine }) = distance {
@@ -72,14 +76,14 @@ fn as_json(diff: &Diff) -> serde_json::Value {
         tensor
     });
     json!({
-        "same": diff.is_same(), "keys": keys.collect::<Vec<_>>(), "tensors": tensors.collect::<Vec<_>>(),
-        "only_first": diff.only_first, "only_second": diff.only_second,
+        "same": diff.is_same(), "keys": keys(&diff.keys), "descriptions": keys(&diff.descriptions),
+        "tensors": tensors.collect::<Vec<_>>(), "only_first": diff.only_first, "only_second": diff.only_second,
     })
 }
 
 fn print(diff: &Diff, out: &mut impl Write) -> Result<()> {
     let lacks = || "none".to_owned();
-    for key in &diff.keys {
+    for key in diff.keys.iter().chain(&diff.descriptions) {
         let (first, second) = (key.first.clone().unwrap_or_else(lacks), key.second.clone().unwrap_or_else(lacks));
         writeln!(out, "{}: {} | {}", table::visible(&key.key), table::visible(&first), table::visible(&second))?;
     }
@@ -125,6 +129,10 @@ fn print(diff: &Diff, out: &mut impl Write) -> Result<()> {
         true => "the same model".to_owned(),
         false => format!("the models differ in {}", differ.join(", ")),
     };
-    writeln!(out, "{words}: {same} of {} tensors equal", diff.tensors.len())?;
+    let described = match diff.descriptions.len() {
+        0 => String::new(),
+        n => format!("; {} that describe the files differ", units::plural(n as u64, "key")),
+    };
+    writeln!(out, "{words}: {same} of {} tensors equal{described}", diff.tensors.len())?;
     Ok(())
 }
