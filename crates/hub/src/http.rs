@@ -1,7 +1,7 @@
 //! Requests: addresses, the token, redirects, and what is worth another attempt.
 
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, Retry};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,6 +17,10 @@ pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const REDIRECTS: usize = 10;
 /// Longest time that an answer may ask to wait for.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// Attempts to reach a hub that has not answered yet: it is rather misspelled or behind a proxy than away for a moment.
+const CONTACTS: u32 = 3;
+/// Longest time in which a connection is made.
+const CONNECT: Duration = Duration::from_secs(10);
 /// Bytes of an error's body that are read.
 const MESSAGE: u64 = 4096;
 
@@ -32,7 +36,7 @@ pub struct HubOptions {
     pub certificates: Option<Vec<u8>>,
     /// Ranges and files that are downloaded at once.
     pub connections: usize,
-    /// Attempts in a row that bring nothing, before a request fails.
+    /// Attempts in a row that bring nothing, before a request fails; three at most to reach a hub that has not answered yet.
     pub attempts: u32,
     /// The wait before the second attempt; each is twice as long as the one before.
     pub backoff: Duration,
@@ -63,6 +67,8 @@ pub struct Http {
     backoff: Duration,
     pub stall: Duration,
     pub stop: AtomicBool,
+    /// Whether anything has answered.
+    reached: AtomicBool,
 }
 
 /// Why an attempt failed.
@@ -78,10 +84,11 @@ impl From<Error> for Failure {
     }
 }
 
-/// The attempts that are left.
+/// Attempts at a request.
 pub struct Attempts<'a> {
     http: &'a Http,
-    left: u32,
+    /// Those in a row that brought nothing.
+    failed: u32,
     wait: Duration,
 }
 
@@ -96,12 +103,14 @@ impl Attempts<'_> {
             Failure::Final(error) => return Err(error),
             Failure::Passing(error, asked) => (error, asked),
         };
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
+        let is_contact = !self.http.reached.load(Relaxed) && matches!(error, Error::Unreachable { .. });
+        let most = if is_contact { self.http.attempts.min(CONTACTS) } else { self.http.attempts };
+        self.failed += 1;
+        if self.failed >= most || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
             return Err(error);
         }
         let wait = asked.unwrap_or(self.wait);
-        progress.retry(&error, wait);
+        progress.retry(Retry { problem: error.to_string(), wait, attempt: self.failed + 1, most }, is_contact);
         let until = Instant::now() + wait;
         self.wait = (self.wait * 2).min(LONGEST_WAIT / 4);
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -115,7 +124,7 @@ impl Attempts<'_> {
 
     /// Counts anew, since something came.
     pub fn renew(&mut self) {
-        (self.left, self.wait) = (self.http.attempts, self.http.backoff);
+        (self.failed, self.wait) = (0, self.http.backoff);
     }
 }
 
@@ -268,7 +277,7 @@ impl Http {
             .user_agent(concat!("trine/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
             .tls_config(tls.build())
-            .timeout_connect(Some(options.stall))
+            .timeout_connect(Some(options.stall.min(CONNECT)))
             .timeout_per_read(Some(options.stall))
             .timeout_per_write(Some(options.stall))
             .timeout_recv_response(Some(options.stall * 2))
@@ -282,6 +291,7 @@ impl Http {
             backoff,
             stall: options.stall,
             stop: AtomicBool::new(false),
+            reached: AtomicBool::new(false),
         })
     }
 
@@ -305,7 +315,7 @@ impl Http {
     }
 
     pub fn attempts(&self) -> Attempts<'_> {
-        Attempts { http: self, left: self.attempts, wait: self.backoff }
+        Attempts { http: self, failed: 0, wait: self.backoff }
     }
 
     /// An address of the hub.
@@ -345,6 +355,7 @@ impl Http {
                 |error: &dyn std::fmt::Display| Error::Connection { host: host(&uri), problem: error.to_string() };
             let request = request.body(()).map_err(|error| unfit(&error))?;
             let response = self.agent.run(request).map_err(|error| broken(&host(&uri), &error))?;
+            self.reached.store(true, Relaxed);
             let answer = Answer { response, uri: uri.clone() };
             let status = answer.status();
             if (200..300).contains(&status) || ends_at(&answer) {

@@ -21,4 +21,4 @@ pub use error::{Error, Result};
 pub use http::{DEFAULT_ENDPOINT, HubOptions};
 pub use hub::{Hub, Plan, PlannedFile, Pulled};
 pub use name::{Reference, Repo};
-pub use progress::Progress;
+pub use progress::{Progress, Retry};

@@ -1,9 +1,20 @@
 //! How far a download is.
 
-use crate::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// A request that failed and is repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub problem: String,
+    /// How long it waits.
+    pub wait: Duration,
+    /// The attempt that comes, counted from 1.
+    pub attempt: u32,
+    /// The last attempt.
+    pub most: u32,
+}
 
 /// Counters that another thread may read while [`crate::Hub::pull`] runs.
 #[derive(Debug, Default)]
@@ -16,7 +27,7 @@ pub struct Progress {
     to_check: AtomicU64,
     checked: AtomicU64,
     retries: AtomicU64,
-    first_retry: Mutex<Option<(String, Duration)>>,
+    retry: Mutex<Option<Retry>>,
 }
 
 impl Progress {
@@ -45,9 +56,9 @@ impl Progress {
         self.retries.load(Relaxed)
     }
 
-    /// Why the first request was repeated, and how long it waits, if one was; `None` if that was asked before.
-    pub fn take_first_retry(&self) -> Option<(String, Duration)> {
-        self.first_retry.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The last repeated request that is worth a line, once: each until the hub answers, then the first, since there may be many.
+    pub fn take_retry(&self) -> Option<Retry> {
+        self.retry.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn expect(&self, total: u64, kept: u64) {
@@ -67,10 +78,9 @@ impl Progress {
         self.checked.fetch_add(bytes, Relaxed);
     }
 
-    pub(crate) fn retry(&self, error: &Error, wait: Duration) {
-        if self.retries.fetch_add(1, Relaxed) == 0 {
-            let mut first = self.first_retry.lock().unwrap_or_else(PoisonError::into_inner);
-            *first = Some((error.to_string(), wait));
+    pub(crate) fn retry(&self, retry: Retry, is_contact: bool) {
+        if self.retries.fetch_add(1, Relaxed) == 0 || is_contact {
+            *self.retry.lock().unwrap_or_else(PoisonError::into_inner) = Some(retry);
         }
     }
 }

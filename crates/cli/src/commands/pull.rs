@@ -8,7 +8,7 @@ use serde_json::json;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use trine_hub::{Hub, Plan, PlannedFile, Progress, Pulled, Reference};
+use trine_hub::{Hub, Plan, PlannedFile, Progress, Pulled, Reference, Retry};
 
 const BAR: &str = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 
@@ -91,10 +91,11 @@ impl Pull {
         Ok(Exit::Done)
     }
 
-    /// Says that a request failed and is repeated: the first time, since there may be many.
+    /// Says that a request failed and is repeated.
     fn say_retry(&self, bar: &ProgressBar, counts: &Progress) {
-        if let Some((problem, wait)) = counts.take_first_retry().filter(|_| !self.quiet) {
-            bar.suspend(|| note!("warning: {}; trying again in {} s", visible(&problem), wait.as_secs_f64().ceil()));
+        if let Some(Retry { problem, wait, attempt, most }) = counts.take_retry().filter(|_| !self.quiet) {
+            let (problem, wait) = (visible(&problem), wait.as_secs_f64().ceil());
+            bar.suspend(|| note!("warning: {problem}; trying again in {wait} s ({attempt} of {most})"));
         }
     }
 
