@@ -19,7 +19,7 @@ pub enum Exit {
     Regression = 4,
     /// `trine doctor`, `trine verify` or `trine crossval` found a problem, `trine diff` a difference, or `trine batch` lines that fail.
     Findings = 5,
-    /// `trine bench` cannot tell whether it is slower than its baseline.
+    /// `trine bench` cannot tell whether it is slower than its baseline, or `trine tune` what to write.
     CannotTell = 6,
     /// Ctrl-C.
     Interrupted = 130,
@@ -36,7 +36,7 @@ pub const STATUSES: [(Exit, &str); 8] = [
         Exit::Findings,
         "`trine doctor`, `trine verify` or `trine crossval` found a problem, `trine diff` a difference, `trine batch` a line that fails",
     ),
-    (Exit::CannotTell, "`trine bench` cannot tell whether it is slower, or keeps a limit"),
+    (Exit::CannotTell, "`trine bench` cannot tell whether it is slower, or keeps a limit; `trine tune` wrote no file"),
     (Exit::Interrupted, "interrupted by Ctrl-C"),
 ];
 

@@ -81,8 +81,8 @@ pub enum Doubt {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct TuneReport {
     pub trials: Vec<Trial>,
-    /// Options that were not measured, because the time was over.
-    pub left_out: Vec<&'static str>,
+    /// Options of which not every value was measured, because the time was over; none is chosen.
+    pub incomplete: Vec<&'static str>,
     /// Options that stay as they are, since their measurements tell no value to be the best.
     pub unsure: Vec<(&'static str, Doubt)>,
     /// Tokens per second with what was chosen last.
@@ -109,7 +109,7 @@ pub fn tune(
 ) -> Result<TuneReport, Error> {
     let begin = Instant::now();
     let mut tuner =
-        Tuner { file, options, begin, trials: Vec::new(), left_out: Vec::new(), unsure: Vec::new(), progress };
+        Tuner { file, options, begin, trials: Vec::new(), incomplete: Vec::new(), unsure: Vec::new(), progress };
     let most = *options.threads.iter().max().unwrap_or(&1);
     let mut settings = Settings {
         device: options.device.clone(),
@@ -122,7 +122,8 @@ pub fn tune(
     (cpu.threads, cpu.threads_batch, cpu.huge_pages, cpu.repack) = (most, None, When::Off, When::Off);
     // Copies first, as the best number of threads depends on them.
     let switches = if options.copies { &[When::Off, When::On][..] } else { &[When::Off] };
-    let switches = || switches.iter().map(|when| (if *when == When::On { "on" } else { "off" }, *when));
+    // What is measured as `on` is chosen where memory suffices, which is `auto`.
+    let switches = || switches.iter().map(|when| (if *when == When::On { "auto" } else { "off" }, *when));
     let numbers = |list: &[usize]| list.iter().map(|n| (n.to_string(), *n)).collect::<Vec<_>>();
     let threads = numbers(&options.threads);
     tuner
@@ -144,8 +145,8 @@ pub fn tune(
     let types = options.cache_types.iter().map(|cache_type| (cache_type.to_string(), *cache_type));
     let set = |settings: &mut Settings, cache_type| (settings.cache_type, settings.depth) = (cache_type, DEPTH);
     tuner.trials("cache-type", &settings, Matters::Decode, types, set)?;
-    let Tuner { trials, left_out, unsure, .. } = tuner;
-    Ok(TuneReport { trials, left_out, unsure, decode, prompt, seconds: begin.elapsed().as_secs_f64() })
+    let Tuner { trials, incomplete, unsure, .. } = tuner;
+    Ok(TuneReport { trials, incomplete, unsure, decode, prompt, seconds: begin.elapsed().as_secs_f64() })
 }
 
 /// What is tuned.
@@ -174,7 +175,7 @@ struct Tuner<'a> {
     options: &'a TuneOptions,
     begin: Instant,
     trials: Vec<Trial>,
-    left_out: Vec<&'static str>,
+    incomplete: Vec<&'static str>,
     unsure: Vec<(&'static str, Doubt)>,
     progress: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
 }
@@ -225,7 +226,7 @@ impl Tuner<'_> {
             let text: String = text.into();
             if self.begin.elapsed() > self.options.time {
                 // Nothing is the best of what was not compared.
-                self.left_out.push(option);
+                self.incomplete.push(option);
                 return Ok(Vec::new());
             }
             if (self.progress)(&format!("--{option} {text}")).is_break() {

@@ -26,7 +26,8 @@ use trine_model::DeviceOptions;
 /// this model, and say so: --tuning off ignores it. None of it changes an answer.
 ///
 /// Nothing else should run meanwhile. Where others take more than 10 % of the CPUs, which Linux tells, it is measured again, up to three
-/// times; if they still do, no file is written. An option whose speeds vary too much to tell the best value is left out.
+/// times; if they still do, no file is written. Nor does a file that is there make way for less than all options. The exit status is 6
+/// then. An option whose speeds vary too much to tell the best value is left out.
 ///
 /// Two options are measured and not written. The star of --parallel is at the fewest sequences that have nine tenths of the highest
 /// speed together; each needs a cache of its own. Types of the cache, which are measured after 2,048 tokens, change answers.
@@ -102,23 +103,25 @@ impl Tune {
         });
         bar.finish_and_clear();
         let report = report?;
-        let text = toml(&self.model.display().to_string(), &report);
+        let text = self.toml(&report);
         let disturbed = report.unsure.iter().any(|(option, doubt)| *doubt == Doubt::Foreign && TUNED.contains(option));
         // What was measured in less time must not replace it without being told.
-        let kept = self.output.is_none() && path.exists() && !(report.left_out.is_empty() && report.unsure.is_empty());
+        let kept =
+            self.output.is_none() && path.exists() && !(report.incomplete.is_empty() && report.unsure.is_empty());
         let is_written = !kept && !disturbed;
         if is_written {
             output.write(|out| out.write_all(text.as_bytes()))?;
         }
+        let exit = if is_written { Exit::Done } else { Exit::CannotTell };
         let mut out = std::io::stdout().lock();
         if self.json {
             let chosen: serde_json::Map<_, _> =
-                report.chosen().map(|(option, value)| (option.to_owned(), option_value(value).into())).collect();
+                report.chosen().map(|(option, value)| (option.to_owned(), value.into())).collect();
             writeln!(out, "{}", json!({ "file": path, "written": is_written, "options": chosen, "report": report }))?;
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         writeln!(out, "{}\n{LEGEND}", columns(&rows(&report), 2))?;
-        for option in &report.left_out {
+        for option in &report.incomplete {
             note!(
                 "note: --{option} was not measured in full, and stays as it is: the time was over; --seconds gives more"
             );
@@ -130,15 +133,30 @@ impl Tune {
             };
             note!("note: --{option} stays as it is: {why}");
         }
-        let speed = |speed: Option<f64>| speed.map_or("unknown".to_owned(), units::measured);
-        let (decode, prompt) = (speed(report.decode), speed(report.prompt));
+        let speeds = [("answers", report.decode), ("prompts", report.prompt)].into_iter();
+        let speed = |(what, speed): (&str, Option<f64>)| Some(format!("{what} {} tokens/s", units::measured(speed?)));
+        let speeds: Vec<String> = speeds.filter_map(speed).collect();
+        let speeds = if speeds.is_empty() { "nothing was chosen".to_owned() } else { speeds.join(", ") };
         let file = match is_written {
             true => "written to",
             false if disturbed => "measure again on a quiet machine, or add --under-load: not written to",
             false => "there is a file already: not written to",
         };
-        writeln!(out, "\nanswers {decode} tokens/s, prompts {prompt} tokens/s; {file} {}", path.display())?;
-        Ok(Exit::Done)
+        writeln!(out, "\n{speeds}; {file} {}", path.display())?;
+        Ok(exit)
+    }
+
+    /// The file with the best options.
+    fn toml(&self, report: &TuneReport) -> String {
+        let how = if self.under_load { " --under-load" } else { "" };
+        let model = crate::table::visible(&self.model.display().to_string());
+        let mut text = format!("# Written by `trine tune{how}` for {model}\n");
+        for (option, value) in report.chosen().filter(|(option, _)| TUNED.contains(option)) {
+            let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+            let _ =
+                if is_number { writeln!(text, "{option} = {value}") } else { writeln!(text, "{option} = {value:?}") };
+        }
+        text
     }
 }
 
@@ -155,7 +173,7 @@ fn rows(report: &TuneReport) -> Vec<[String; 7]> {
     };
     let row = |trial: &Trial| {
         [
-            format!("--{} {}", trial.option, option_value(&trial.value)),
+            format!("--{} {}", trial.option, trial.value),
             if trial.chosen { "*" } else { "" }.to_owned(),
             speed(trial.decode),
             range(trial.decode, trial.decode_interval),
@@ -166,20 +184,4 @@ fn rows(report: &TuneReport) -> Vec<[String; 7]> {
     };
     let head = ["option", "", "answers, tokens/s", "range", "prompts, tokens/s", "range", "others"].map(str::to_owned);
     std::iter::once(head).chain(report.trials.iter().map(row)).collect()
-}
-
-/// What an option should be: copies of weights, which are measured as `on`, are made where memory suffices.
-fn option_value(measured: &str) -> &str {
-    if measured == "on" { "auto" } else { measured }
-}
-
-/// The file with the best options.
-fn toml(model: &str, report: &TuneReport) -> String {
-    let mut text = format!("# Written by `trine tune` for {}\n", crate::table::visible(model));
-    for (option, value) in report.chosen().filter(|(option, _)| TUNED.contains(option)) {
-        let value = option_value(value);
-        let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-        let _ = if is_number { writeln!(text, "{option} = {value}") } else { writeln!(text, "{option} = {value:?}") };
-    }
-    text
 }
