@@ -128,16 +128,28 @@ fn suggest_option(error: &mut clap::Error, mut command: Command) {
     }
 }
 
+/// Removes the advice to pass an option that is not there as a value, which is hardly ever meant.
+fn drop_value_tip(error: &mut clap::Error) {
+    let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) else { return };
+    tips.retain(|tip| !tip.to_string().contains("as a value"));
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+}
+
 /// Adds the command or option that is meant to the error about one that is not there.
 pub fn suggest(mut error: clap::Error, command: &Command) -> clap::Error {
     if error.kind() == ErrorKind::UnknownArgument {
+        drop_value_tip(&mut error);
         suggest_option(&mut error, command.clone());
     }
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let elsewhere = ELSEWHERE.iter().find(|(other, _)| other == name).map(|(_, ours)| *ours);
     let names = GROUPS.iter().flat_map(|(_, names)| *names).copied();
     if let Some(meant) = elsewhere.or_else(|| near::best(name, names)) {
-        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant.to_owned()]));
+        // A command that is there is not below the one that was given.
+        let meant = if meant == name { format!("trine {meant}") } else { meant.to_owned() };
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant]));
     }
     error
 }

@@ -152,6 +152,8 @@ fn a_mistyped_or_foreign_command_names_ours() {
         let ran = trine_with(&[typed]);
         assert!(ran.code == 2 && ran.err.contains(&format!("'{meant}'")), "{typed}: {}", ran.err);
     }
+    let ran = trine_with(&["eval", "compare", "a", "b"]);
+    assert!(ran.code == 2 && ran.err.contains("'trine compare'"), "{}", ran.err);
 }
 
 #[test]
@@ -169,6 +171,10 @@ fn a_foreign_option_names_ours_and_a_negative_number_is_a_value() {
         (&["serve", "x", "-ngl", "99"], "models run on the CPU"),
         (&["run", "x", "y", "--gpu-layers", "99"], "models run on the CPU"),
         (&["run", "x", "y", "--lora", "z"], "LoRA adapters are not supported"),
+        (&["tune", "x", "--dry-run"], "unexpected argument '--dry-run'"),
+        (&["quantize", "x", "y", "-q"], "unexpected argument '-q'"),
+        (&["compare", "x", "y", "z", "--seperator", "a"], "unexpected argument '--seperator'"),
+        (&["run", "x", "y", "--temprature", "1"], "a similar argument exists: '--temperature'"),
         (&["batch", "x", "y", "z", "--seed", "-1"], "invalid value '-1' for '--seed"),
         (&["run", "x", "y", "--mem-limit", "-5"], "invalid value '-5' for '--mem-limit"),
     ] {
