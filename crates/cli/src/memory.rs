@@ -18,7 +18,16 @@ pub fn planned(memory: Memory) -> Value {
 fn used(memory: UsedMemory) -> Value {
     let UsedMemory { device, kv_cache, resident, peak } = memory;
     let [weights, activations] = parts(device);
-    json!({ "weights": weights, "kv_cache": kv_cache, "activations": activations, "resident": resident, "peak": peak })
+    json!({
+        "weights": weights, "kv_cache": kv_cache, "activations": activations, "program": rest(memory),
+        "resident": resident, "peak": peak,
+    })
+}
+
+/// What the program, its vocabulary and its samplers have taken: of the peak, all that is not in another category.
+fn rest(memory: UsedMemory) -> Option<u64> {
+    let DeviceMemory { weights, activations } = memory.device?;
+    memory.peak?.checked_sub(weights + activations + memory.kv_cache)
 }
 
 fn parts(device: Option<DeviceMemory>) -> [Option<u64>; 2] {
@@ -41,8 +50,7 @@ pub fn comparison(llm: &Llm) -> String {
     row("weights", planned.weights, weights);
     row("KV cache", planned.kv_cache, Some(used.kv_cache));
     row("activations and kernels", planned.activations, activations);
-    row("sampling", planned.sampling, None);
-    row("program and vocabulary", planned.program, None);
+    row("program, vocabulary, sampling", planned.program + planned.sampling, rest(used));
     row("in all", planned.total(), used.peak);
     table::columns(&rows, 1)
 }

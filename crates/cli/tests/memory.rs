@@ -70,6 +70,24 @@ fn a_run_takes_the_memory_that_was_planned() {
     }
 }
 
+/// Beside a small model, what the program takes only when it runs is not small.
+#[test]
+fn a_small_model_stays_within_its_plan() {
+    for (context, flags) in [("64", &["--threads", "1"][..]), ("256", &["--threads", "2"]), ("512", &["--batch", "64"])]
+    {
+        let words = "the ".repeat(context.parse::<usize>().unwrap() / 2);
+        let mut command = trine();
+        command.args(["run", "embedded:stories", &words, "--raw", "--ignore-eos", "--json", "--max-tokens", "6"]);
+        let ran = run(command.args(["--context", context]).args(flags), "");
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let memory = &ran.json()["memory"];
+        let of = |when: &str, what: &str| memory[when][what].as_u64().unwrap();
+        assert!(of("used", "peak") <= of("planned", "total"), "{context}: {memory}");
+        let rest = of("planned", "program") + of("planned", "sampling");
+        assert!(of("used", "program") <= rest && of("used", "program") > rest / 2, "{context}: {memory}");
+    }
+}
+
 /// Buffers grow with each chunk of a long prompt.
 #[test]
 fn a_long_prompt_in_small_chunks_takes_the_memory_that_was_planned() {

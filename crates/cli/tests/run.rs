@@ -566,7 +566,7 @@ fn a_profile_is_a_trace_in_a_file_and_a_summary_and_changes_no_token() {
     let count = |cat: &str| events.iter().filter(|event| event["cat"] == cat).count();
     assert_eq!((count("step"), count("pass")), (12, 24), "a pass and a choice in each step");
     assert!(events.iter().any(|event| event["name"] == "tokenize"));
-    for words in ["slowest operations", "blk.*.ffn_down.weight", "time, ms", "weights, F16", "KV cache", "queue ms"] {
+    for words in ["slowest operations", "blk.*.ffn_down.weight", "time, ms", "tensors in F16", "KV cache", "queue ms"] {
         assert!(ran.err.contains(words), "{words}: {}", ran.err);
     }
     let usage = &ran.json()["usage"];

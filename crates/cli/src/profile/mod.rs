@@ -179,10 +179,10 @@ fn memory(report: &ProfileReport) -> String {
         rows.push([what, bytes.map_or("unknown".to_owned(), units::bytes)]);
     };
     for &(format, count, bytes) in &memory.weights {
-        row(format!("weights, {format} ({})", units::plural(count as u64, "tensor")), Some(bytes));
+        row(format!("tensors in {format} ({})", units::count(count as u64)), Some(bytes));
     }
     row("KV cache".to_owned(), Some(memory.kv_cache));
-    row("activations, peak".to_owned(), Some(memory.activations));
+    row("activations alive at once".to_owned(), Some(memory.activations));
     row("process".to_owned(), memory.resident);
     for tensor in &memory.biggest {
         let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");

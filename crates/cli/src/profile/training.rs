@@ -48,7 +48,7 @@ fn facts(report: &ProfileReport) -> String {
     let tokens = units::plural(forward.tokens, "token");
     let rows = [
         ["steps".to_owned(), format!("{}, {tokens}, {rate} tokens/s in them", units::count(report.steps))],
-        ["activations, peak".to_owned(), bytes(Some(report.memory.activations))],
+        ["activations alive at once".to_owned(), bytes(Some(report.memory.activations))],
         ["process".to_owned(), bytes(report.memory.resident)],
     ];
     table::columns(&rows, 2)
