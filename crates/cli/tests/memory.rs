@@ -55,6 +55,9 @@ fn a_run_takes_the_memory_that_was_planned() {
         // 2 %, and what is small beside the weights of a real model: code that is run later, and gaps between buffers.
         let allowed = total / 50 + (2 << 20);
         assert!(taken.abs_diff(total) <= allowed, "{flags:?}: planned {total}, taken {taken}: {}", plan["memory"]);
+        // Until the first token, no page of weights faults any more.
+        let faults = ran.json()["timings"]["minor_faults"].as_u64().unwrap();
+        assert!(faults < path.metadata().unwrap().len() / 4096 / 4, "{flags:?}: {faults}");
         // And so is each part of it that the model tells.
         let memory = &ran.json()["memory"];
         for what in ["weights", "kv_cache", "activations"] {
