@@ -1,7 +1,6 @@
 //! Texts cut into chunks, over which predictions are compared.
 
 use crate::exit::UsageError;
-use crate::input::{self, SeparatorArg};
 use crate::load::LoadArgs;
 use anyhow::Result;
 use std::path::Path;
@@ -10,11 +9,6 @@ use trine_lab::divergence::{Chunks, LEAST_CONTEXT};
 
 /// Tokens of a chunk, as in llama.cpp.
 const CONTEXT: usize = 512;
-
-/// All documents of a text.
-pub fn documents(path: &Path, separator: &SeparatorArg) -> Result<Vec<String>> {
-    input::documents(path, separator.format(path))?.map(|text| Ok(text?)).collect()
-}
 
 /// The documents as the models read them, of which the first is the reference: both must have the same tokens.
 pub fn chunks(

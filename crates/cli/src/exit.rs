@@ -207,9 +207,13 @@ fn of_crossval(error: &trine_lab::crossval::Error) -> Diagnosis {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
         Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
+        Error::Reference { .. } => (Exit::Work, Some(REFERENCES)),
         _ => (Exit::Work, None),
     }
 }
+
+const REFERENCES: &str =
+    "--reference is a llama-server by its path, the URL of one that runs, xllamacpp, or a Python that has it";
 
 fn of_generate(error: &trine_lab::generate::Error) -> Diagnosis {
     use trine_lab::generate::Error;
@@ -261,12 +265,13 @@ fn of_quantize(error: &trine_lab::quantize::Error) -> Diagnosis {
 }
 
 fn of_divergence(error: &trine_lab::divergence::Error) -> Diagnosis {
-    use trine_lab::divergence::Error;
+    use trine_lab::divergence::{Error, LEAST_CONTEXT};
     match error {
         Error::Cancelled => (Exit::Interrupted, Some(NO_RESULTS)),
         Error::File(error) => of_file(error),
         Error::Model(error) => of_model(error),
         Error::Context { .. } => (Exit::Usage, Some(SHOW_CONTEXT)),
+        Error::TooShort { context: LEAST_CONTEXT, .. } => (Exit::Work, Some("pass a longer text")),
         Error::TooShort { .. } => (Exit::Work, Some(LONGER)),
         _ => (Exit::Work, None),
     }

@@ -1,5 +1,6 @@
 //! Text from standard input and files.
 
+use crate::exit::UsageError;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -10,20 +11,51 @@ use trine_api::batch::MAX_LINE;
 use trine_train::data::{DocumentFormat, Documents};
 
 /// What separates documents, unless given.
-pub const SEPARATOR: &str = "<|endoftext|>";
+const SEPARATOR: &str = "<|endoftext|>";
 
 /// What separates documents.
 #[derive(Args)]
 pub struct SeparatorArg {
-    /// Separator between the documents of a text file; empty for one document
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = SEPARATOR)]
-    separator: String,
+    /// Separator between the documents of a text file; empty for one document [default: <|endoftext|>]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    separator: Option<String>,
 }
 
 impl SeparatorArg {
     /// How a file holds documents.
-    pub fn format(&self, path: &Path) -> DocumentFormat {
-        DocumentFormat::of(path, &self.separator, "text")
+    ///
+    /// # Errors
+    /// When a separator is given, and the file has lines of JSON.
+    pub fn format(&self, path: &Path) -> Result<DocumentFormat> {
+        let format = DocumentFormat::of(path, self.separator.as_deref().unwrap_or(SEPARATOR), "text");
+        if let DocumentFormat::Jsonl(_) = format {
+            self.refuse(&format!("{} has a document in each line", path.display()))?;
+        }
+        Ok(format)
+    }
+
+    /// Refuses a separator where nothing is to be separated.
+    pub fn refuse(&self, reason: &str) -> Result<(), UsageError> {
+        match &self.separator {
+            None => Ok(()),
+            Some(_) => Err(UsageError { message: format!("--separator: {reason}"), hint: "omit it" }),
+        }
+    }
+
+    /// Warns when documents that were read have no separator, although one is given.
+    pub fn check(&self, documents: &Documents, path: &Path, quiet: bool) {
+        let given = self.separator.as_deref().filter(|text| !text.is_empty() && !documents.is_separated());
+        if let (Some(text), false) = (given, quiet) {
+            note!("warning: the separator {text:?} is not in {}, which is one document", path.display());
+        }
+    }
+
+    /// All documents of a file, or of standard input for `-`.
+    pub fn documents(&self, path: &Path, quiet: bool) -> Result<Vec<String>> {
+        let mut documents = documents(path, self.format(path)?)?;
+        let all = documents.by_ref().collect::<Result<_, _>>()?;
+        self.check(&documents, path, quiet);
+        Ok(all)
     }
 }
 

@@ -1,14 +1,13 @@
 //! `--target-bpw` and `--target-size`: a mixture of formats by what each costs.
 
 use crate::exit::UsageError;
-use crate::input::{self, SEPARATOR};
+use crate::input::SeparatorArg;
 use crate::machine::size;
 use crate::{progress, table, units};
 use anyhow::Result;
 use bytesize::ByteSize;
-use clap::Args;
+use clap::{Args, value_parser};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,7 +18,6 @@ use trine_lab::quantize::Recipe;
 use trine_lab::quantize::search::{Costs, Found, Measurement};
 use trine_model::{DeviceOptions, GgufModel, Language};
 use trine_tensor::{Replacement, read_optional};
-use trine_train::data::DocumentFormat;
 
 /// Tokens of a chunk.
 const CONTEXT: usize = 256;
@@ -46,12 +44,14 @@ pub struct SearchArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     #[arg(conflicts_with_all = CHOOSES)]
     target_size: Option<ByteSize>,
-    /// Text to measure with, like what the model is for; <|endoftext|> separates documents [default: a short one in the program]
+    /// Text to measure with, like what the model is for [default: a short one in the program]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    #[command(flatten)]
+    separator: SeparatorArg,
     /// Chunks of 256 tokens of that text [default: 4]
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
 }
 
 impl SearchArgs {
@@ -83,12 +83,15 @@ impl SearchArgs {
                 let message = "--text and --chunks: nothing is measured without a size".to_owned();
                 return Err(UsageError { message, hint: "add --target-bpw or --target-size, or omit them" }.into());
             }
-            (None, None) => return Ok(None),
+            (None, None) => {
+                self.separator.refuse("nothing is measured without a size")?;
+                return Ok(None);
+            }
         };
         let device = DeviceOptions::default();
         let (tokenizer, documents) = (Language::of_metadata(model.metadata())?.tokenizer, self.documents()?);
         let context = CONTEXT.min(model.spec().context_length);
-        let most = self.chunks.map_or(CHUNKS, |chunks| chunks.get() as usize);
+        let most = self.chunks.map_or(CHUNKS, |chunks| chunks as usize);
         let chunks = Chunks::new(&tokenizer, &documents, context, most)
             .or_else(|_| Chunks::new(&tokenizer, &documents, (context / 4).max(4), most))
             .map_err(trine_lab::quantize::Error::from)?;
@@ -115,8 +118,11 @@ impl SearchArgs {
     }
 
     fn documents(&self) -> Result<Vec<String>> {
-        let Some(path) = &self.text else { return Ok(vec![TEXT.to_owned()]) };
-        input::documents(path, DocumentFormat::of(path, SEPARATOR, "text"))?.map(|text| Ok(text?)).collect()
+        let Some(path) = &self.text else {
+            self.separator.refuse("expected --text with it")?;
+            return Ok(vec![TEXT.to_owned()]);
+        };
+        self.separator.documents(path, false)
     }
 }
 

@@ -201,6 +201,9 @@ fn models_are_compared_with_each_other_and_with_saved_logits() {
     let perplexity = |json: &serde_json::Value| json["perplexity_reference"].as_f64().unwrap();
     assert!(documents["chunks"].as_u64() >= Some(2) && documents["context"].as_u64() < Some(512), "{documents}");
     assert!(perplexity(&documents) < perplexity(&stream), "{documents} {stream}");
+    // A separator that is given and not there.
+    let ran = ok(&["eval", "kl", model, &small, &separated, "--separator", "###"]);
+    assert!(ran.err.contains("the separator \"###\" is not in"), "{}", ran.err);
     let human = ok(&["eval", "kl", &logits, &small]).out;
     for fact in ["mean KL", "same top token", "93 tokens in 3 chunks of 64"] {
         assert!(human.contains(fact), "{human}");
@@ -209,6 +212,11 @@ fn models_are_compared_with_each_other_and_with_saved_logits() {
         (vec!["eval", "kl", model, &small], 2, "expected a text"),
         (vec!["eval", "kl", &logits, &small, &text], 2, "has its own text"),
         (vec!["eval", "kl", &logits, &small, "--context", "9"], 2, "has its own"),
+        (vec!["eval", "kl", &logits, &small, "--separator", ""], 2, "--separator: "),
+        (vec!["eval", "kl", model, &small, &lines, "--separator", ""], 2, "--separator: "),
+        (vec!["quantize", model, "q.gguf", "--target-bpw", "4.5", "--separator", "x"], 2, "expected --text"),
+        (vec!["quantize", model, "q.gguf", "-f", "q8_0", "--separator", "x"], 2, "nothing is measured"),
+        (vec!["eval", "kl", model, &small, &text, "--chunks", "0"], 2, "0 is not in 1..="),
         (vec!["eval", "kl", model, &llama(), &text, "--context", "64"], 2, "its tokens of the text are not those of"),
         (vec!["eval", "logits", model, &text, &logits], 2, "--force"),
         (vec!["eval", "kl", &text, &small, &text], 3, "text.txt"),
@@ -257,6 +265,11 @@ fn questions_are_answered_and_importance_is_measured() {
     let made = imatrix(&text, &["--chunks", "2"]).json();
     assert_eq!((&made["chunks"], &made["context"]), (&2.into(), &32.into()));
     assert!(imatrix(&text, &[]).err.contains("--force"));
+    // A short text is one chunk, where no length is asked for.
+    let short = file(folder.path(), "short.txt", "Once upon a time");
+    let made = trine_with(&["imatrix", model, &short, "-o", &output, "--force", "--json"]).json();
+    assert!(made["chunks"] == 1 && made["context"].as_u64() < Some(32), "{made}");
+    assert!(imatrix(&short, &["--force"]).err.contains("or lower --context"));
     let before = file(folder.path(), "before.gguf", std::fs::read(&output).unwrap());
     assert_eq!(imatrix(&text, &["--force", "--in-file", &before]).code, 0);
     let chats = file(folder.path(), "chats.jsonl", format!("{chats}\n").repeat(9));

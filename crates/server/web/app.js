@@ -122,7 +122,7 @@ function send() {
   const isNew = !all.includes(conversation);
   if (isNew) all.push(conversation);
   // A model that goes on with texts may be small, and writes nonsense at 1, the temperature of the API.
-  if (isNew && status.model?.meta?.chat_template === "plain") {
+  if (isNew && status.continues) {
     conversation.settings.temperature ??= 0.7;
     settings.show(conversation.settings);
   }
@@ -150,9 +150,15 @@ function setTokens(on) {
 tokensToggle.addEventListener("click", () => setTokens(!chat.tokensByDefault()));
 tokensToggle.setAttribute("aria-pressed", String(chat.tokensByDefault()));
 
-for (const text of ["Once upon a time", "Write a table of three planets and their moons", "Explain the softmax function with its formula"]) {
-  $("#suggestions").append(el("li", {}, el("button", { type: "button", class: "suggestion", text, on: { click: () => { prompt.value = text; drawComposer(); prompt.focus(); } } })));
-}
+const BEGINNINGS = ["Once upon a time", "One day, a girl found a box", "The dog was sad because"];
+const QUESTIONS = ["Tell me a short story", "Write a table of three planets and their moons", "Explain the softmax function with its formula"];
+status.addEventListener("loaded", () => {
+  const suggestions = (status.continues ? BEGINNINGS : QUESTIONS).map((text) => {
+    const click = () => { prompt.value = text; drawComposer(); prompt.focus(); };
+    return el("li", {}, el("button", { type: "button", class: "suggestion", text, on: { click } }));
+  });
+  $("#suggestions").replaceChildren(...(status.model ? suggestions : []));
+});
 
 chat.addEventListener("running", () => {
   metrics.every(onMetrics() || chat.streaming ? 2000 : 6000);

@@ -3,8 +3,9 @@
 import { getJson } from "./api.js";
 import { $, count, el, short } from "./ui.js";
 
-export class Status {
+export class Status extends EventTarget {
   constructor(metrics, chat) {
+    super();
     this.metrics = metrics;
     this.chat = chat;
     metrics.addEventListener("sample", () => this.#sampled());
@@ -21,6 +22,12 @@ export class Status {
       this.error = error;
     }
     this.draw();
+    this.dispatchEvent(new Event("loaded"));
+  }
+
+  /** Whether the model has no chat template, and goes on with a text. */
+  get continues() {
+    return this.model?.meta?.chat_template === "plain";
   }
 
   get name() {

@@ -4,11 +4,10 @@ use crate::load::LoadArgs;
 use crate::table::visible;
 use crate::{input, interrupt, output, progress, units};
 use anyhow::{Context, Result, anyhow};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,8 +26,8 @@ const BAR: &str = "{bar:30} {pos}/{len} chunks {eta}";
 /// the model is for; a few hundred chunks are enough.
 ///
 /// A .jsonl file has a text in the field `text` of each line, or a chat in `messages`, to which the model's chat template is applied.
-/// All texts together are cut into chunks of --context tokens, 512 unless given; BOS takes the place of the first token of each if the
-/// model uses it; what does not fill a chunk is left out.
+/// All texts together are cut into chunks of --context tokens: 512 unless given, or what there is; BOS takes the place of the first
+/// token of each if the model uses it; what does not fill a chunk is left out.
 ///
 /// The file is GGUF, or of llama.cpp's older format if its name ends with .dat.
 #[derive(Args)]
@@ -47,8 +46,8 @@ pub struct ImatrixCommand {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Maximum number of chunks [default: all]
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
     /// Add to what this file has; may be repeated
     #[arg(long, value_name = "FILE")]
     in_file: Vec<PathBuf>,
@@ -99,9 +98,11 @@ impl ImatrixCommand {
             return Err(UsageError { message, hint: "omit it" }.into());
         }
         let tokenizer = decoder.tokenizer();
-        let context = self.load.context.map_or(CONTEXT.min(decoder.spec().context_length), |context| context as usize);
-        let most = self.chunks.map_or(usize::MAX, |chunks| chunks.get() as usize);
+        let most = self.chunks.map_or(usize::MAX, |chunks| chunks as usize);
         let mut ids = self.ids(tokenizer)?;
+        // A short text is one chunk.
+        let fitting = CONTEXT.min(decoder.spec().context_length).min(ids.len().max(1));
+        let context = self.load.context.map_or(fitting, |context| context as usize);
         ids.truncate(context.saturating_mul(most));
         let options = ImatrixOptions {
             context,
@@ -177,11 +178,13 @@ impl ImatrixCommand {
     /// The tokens of all texts or chats.
     fn ids(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let plain = EncodeOptions { add_special: true, parse_special: false };
+        let format = self.separator.format(&self.text)?;
         if !self.is_jsonl() {
-            let mut ids = Vec::new();
-            for text in input::documents(&self.text, self.separator.format(&self.text))? {
+            let (mut ids, mut documents) = (Vec::new(), input::documents(&self.text, format)?);
+            for text in documents.by_ref() {
                 ids.extend(tokenizer.encode(&text?, plain));
             }
+            self.separator.check(&documents, &self.text, self.quiet);
             return Ok(ids);
         }
         let file = std::fs::File::open(&self.text).with_context(|| self.text.display().to_string())?;

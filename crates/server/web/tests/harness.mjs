@@ -28,10 +28,11 @@ async function freePort() {
 
 const started = new Set();
 
-/** Runs the program's server until `stop`. Without a model it serves the one that is part of it, with a template that has calls. */
+/** Runs the program's server until `stop`. Without a model it serves the one that is part of it, and without options with a template that has calls. */
 export async function startServer(...options) {
+  if (!options.length) options = ["--template", "tools.jinja"];
   const port = await freePort();
-  const child = spawn(TRINE, ["serve", "--port", String(port), "--template", "tools.jinja", ...options], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(TRINE, ["serve", "--port", String(port), ...options], { stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
   child.stdout.on("data", (data) => { log += data; });
   child.stderr.on("data", (data) => { log += data; });

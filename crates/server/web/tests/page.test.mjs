@@ -28,6 +28,18 @@ test("the state of the server is shown", async () => {
   await page.close();
 });
 
+test("questions are suggested to a model that chats, beginnings to one that goes on with texts", async () => {
+  const server = await startServer("--alias", "stories");
+  for (const [url, text, other] of [[shared.server.url, "Tell me a short story", "Once upon"], [server.url, "The dog was sad because", "Explain"]]) {
+    const page = await openPage(shared.browser, url);
+    await page.click(`.suggestion >> text=${text}`);
+    assert.equal(await page.inputValue("#prompt"), text);
+    assert.equal(await page.locator(`.suggestion >> text=${other}`).count(), 0);
+    await page.close();
+  }
+  await server.stop();
+});
+
 test("both themes are kept and readable", async () => {
   const page = await shared.page();
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

@@ -9,11 +9,10 @@ use crate::output::OutputFile;
 use crate::table::{columns, visible};
 use crate::{chunks, interrupt, output, progress, units};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, value_parser};
 use serde::Serialize;
 use serde_json::json;
 use std::io::{self, Write};
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,8 +44,8 @@ pub struct Compare {
     #[command(flatten)]
     separator: SeparatorArg,
     /// Chunks of the text
-    #[arg(long, value_name = "N", default_value = "10")]
-    chunks: NonZeroU32,
+    #[arg(long, value_name = "N", default_value = "10", value_parser = value_parser!(u32).range(1..))]
+    chunks: u32,
     /// Write a picture of divergence over size and speed
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -104,7 +103,7 @@ impl Compare {
             return Err(UsageError { message, hint: "`trine quantize` writes the other file" }.into());
         }
         let stop = interrupt::flag()?;
-        let documents = chunks::documents(&text, &self.separator)?;
+        let documents = self.separator.documents(&text, self.quiet)?;
         let mut rows: Vec<Row> = Vec::new();
         for file in &self.models {
             rows.push(self.measure(file, &documents, &stop)?);
@@ -158,7 +157,7 @@ impl Compare {
         let reference = self.open(&self.models[0], stop)?;
         let decoder = self.open(path, stop)?;
         let models = [(&*self.models[0], &reference), (path, &decoder)];
-        let cut = chunks::chunks(&self.load, models, documents, self.chunks.get() as usize)?;
+        let cut = chunks::chunks(&self.load, models, documents, self.chunks as usize)?;
         let options = DivergenceOptions {
             batch: self.load.batch.map_or(512, |batch| batch as usize),
             threads: decoder.placement().threads_batch,

@@ -5,11 +5,10 @@ use crate::record::{self, RecordArgs};
 use crate::table::{Facts, visible};
 use crate::{chunks, interrupt, output, progress, units};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::{self, Write};
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,8 +46,8 @@ pub struct EvalKl {
     #[command(flatten)]
     separator: SeparatorArg,
     /// Maximum number of chunks [default: all]
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
     /// Print one line of JSON; unknown values are null
     #[arg(long)]
     json: bool,
@@ -79,8 +78,8 @@ pub struct EvalLogits {
     /// Output file
     output: PathBuf,
     /// Maximum number of chunks [default: all]
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
     /// Replace an existing file, once the new one is complete
     #[arg(long)]
     force: bool,
@@ -95,8 +94,8 @@ fn bar(quiet: bool, chunks: &Chunks) -> ProgressBar {
     if quiet { ProgressBar::hidden() } else { progress::bar(BAR, chunks.len() as u64) }
 }
 
-fn most(chunks: Option<NonZeroU32>) -> usize {
-    chunks.map_or(usize::MAX, |chunks| chunks.get() as usize)
+fn most(chunks: Option<u32>) -> usize {
+    chunks.map_or(usize::MAX, |chunks| chunks as usize)
 }
 
 fn open(load: &LoadArgs, model: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Decoder> {
@@ -134,6 +133,9 @@ impl EvalKl {
             let message = format!("--context {context}: {} has its own", self.reference.display());
             return Err(UsageError { message, hint: "omit --context" }.into());
         }
+        if saved {
+            self.separator.refuse(&format!("{} has its own text", self.reference.display()))?;
+        }
         let recorder = self.record.recorder(&self.load, &self.model, self.text.as_deref())?;
         let start = Instant::now();
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
@@ -147,7 +149,7 @@ impl EvalKl {
             // Only the other model is quantized as it is loaded.
             let reference = open(&self.load.as_stored(), &self.reference, self.quiet, &stop)?;
             let text = self.text.as_deref().expect("it was checked");
-            let documents = chunks::documents(text, &self.separator)?;
+            let documents = self.separator.documents(text, self.quiet)?;
             let models = [(&*self.reference, &reference), (&*self.model, &decoder)];
             let chunks = chunks::chunks(&self.load, models, &documents, most(self.chunks))?;
             let (mut runner, _) = reference.into_parts();
@@ -207,7 +209,7 @@ impl EvalLogits {
         output::check_new(&self.output, self.force, "--force replaces it")?;
         let stop = interrupt::flag()?;
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
-        let documents = chunks::documents(&self.text, &self.separator)?;
+        let documents = self.separator.documents(&self.text, self.quiet)?;
         let chunks = chunks::cut(&self.load, &decoder, &documents, most(self.chunks))?;
         let options = options(&self.load, &decoder);
         let bar = bar(self.quiet, &chunks);

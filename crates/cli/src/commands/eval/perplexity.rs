@@ -56,7 +56,7 @@ pub struct EvalPerplexity {
     /// Field of a JSONL line that holds the text [default: text]
     ///
     /// With this option, every file is read as JSONL.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "separator")]
     field: Option<String>,
     /// Number of tokens between the beginnings of windows [default: half the context]
     #[arg(long, value_name = "N")]
@@ -162,7 +162,7 @@ impl EvalPerplexity {
         let format = match &self.field {
             Some(field) => DocumentFormat::Jsonl(field.clone()),
             None if self.second_half => DocumentFormat::of(&self.text, "", "text"),
-            None => self.separator.format(&self.text),
+            None => self.separator.format(&self.text)?,
         };
         if self.second_half && matches!(format, DocumentFormat::Jsonl(_)) {
             let message = "--second-half: expected a text file, found JSONL".to_owned();
@@ -171,6 +171,7 @@ impl EvalPerplexity {
         let mut documents = input::documents(&self.text, format)?;
         let max = self.max_documents.map_or(usize::MAX, |max| max as usize);
         let texts = documents.by_ref().take(max).collect::<Result<_, _>>()?;
+        self.separator.check(&documents, &self.text, self.quiet);
         Ok((texts, documents.is_separated()))
     }
 }
@@ -217,8 +218,12 @@ fn print(
             units::plural(report.windows as u64, "window")
         ),
     );
-    let unit = if report.unit == Unit::Documents { "documents" } else { "windows" };
-    facts.push("intervals", format!("95 %, over {unit}"));
+    let unit = if report.unit == Unit::Documents { "document" } else { "window" };
+    let intervals = match report.perplexity.low {
+        Some(_) => format!("95 %, over {unit}s"),
+        None => format!("unknown, of one {unit}"),
+    };
+    facts.push("intervals", intervals);
     facts.push("speed", format!("{} tokens/s, {seconds:.1} s", units::measured(sums.tokens as f64 / seconds)));
     if !report.complete {
         facts.push("stopped", "the results are those of the tokens so far");

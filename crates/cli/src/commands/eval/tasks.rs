@@ -4,11 +4,10 @@ use crate::near;
 use crate::table::{columns, visible};
 use crate::{interrupt, progress};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,8 +47,8 @@ pub struct EvalTasks {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Maximum number of examples of each task, the first ones
-    #[arg(long, value_name = "N")]
-    limit: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     /// Compare with this model
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
@@ -72,7 +71,7 @@ pub struct EvalTasks {
 impl EvalTasks {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
-        let limit = self.limit.map_or(usize::MAX, |limit| limit.get() as usize);
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
         let tasks = self.files()?.iter().map(|path| Task::read(path, limit)).collect::<Result<Vec<_>, _>>()?;
         if self.generate && !tasks.iter().any(Task::continues) {
             let message = "--generate: no task has texts to continue, only questions with choices".to_owned();

@@ -16,7 +16,7 @@ use std::time::Duration;
 use trine_server::keys::Keys;
 use trine_server::{App, Exporter, Inherited, Listen, Server, ServerOptions, Tls, TrustedProxy};
 
-/// Serve a model to programs that speak OpenAI's API
+/// Serve a model by the APIs of OpenAI, Anthropic and Ollama
 ///
 /// Without a model, the small one built into trine is served, unless --embedding-model names one for embeddings alone. Requests run at
 /// once, and none changes the answer to another.
