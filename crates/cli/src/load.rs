@@ -10,12 +10,13 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use indicatif::ProgressBar;
+use indicatif::ProgressDrawTarget;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use trine::{Decoder, EMBEDDED, Embedder, Llm, Options, Progress};
 use trine_backend::profile::Recorder;
 use trine_backend::{Numa, Observer};
@@ -419,10 +420,19 @@ pub fn unnamed(why: &str, quiet: bool) -> Result<PathBuf, trine_tensor::Error> {
     Ok(EMBEDDED.into())
 }
 
+/// Time after which a bar is shown: most models are loaded before.
+const SHOWN_AFTER: Duration = Duration::from_millis(200);
+
 /// Loads something under a progress bar.
 fn shown<T>(quiet: bool, stop: &AtomicBool, load: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T) -> T {
-    let bar = if quiet { ProgressBar::hidden() } else { progress::bytes("loading", 0) };
+    let bar = progress::bytes("loading", 0);
+    bar.set_draw_target(ProgressDrawTarget::hidden());
+    let (start, mut waits) = (Instant::now(), !quiet);
     let loaded = load(&mut |progress| {
+        if waits && start.elapsed() > SHOWN_AFTER {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            waits = false;
+        }
         bar.set_length(progress.total);
         bar.set_position(progress.done);
         if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -18,19 +18,20 @@ fn phases(report: &ProfileReport) -> String {
     let head = ["time, ms", "all", "per step", "share"].map(str::to_owned);
     let parts = PARTS.iter().map(|part| part.label()).chain(["rest"]).map(str::to_owned);
     let mut rows = vec![head.into_iter().chain(parts).collect::<Vec<_>>()];
-    let mut row = |name: &str, Time { time, parts, .. }: &Time| {
+    let mut row = |name: &str, Time { time, parts, .. }: &Time, in_steps: Option<Duration>| {
         let own = PARTS.map(|part| parts[part as usize]);
         let rest = time.saturating_sub(own.iter().sum());
-        let cells = [name.to_owned(), millis(*time), millis(*time / steps), share(*time, report.time())];
+        let per_step = in_steps.map_or("-".to_owned(), |time| millis(time / steps));
+        let cells = [name.to_owned(), millis(*time), per_step, share(*time, report.time())];
         rows.push(cells.into_iter().chain(own.into_iter().chain([rest]).map(millis)).collect());
     };
     let mut all = Time::default();
     for (name, time) in &report.phases {
-        row(name, time);
+        row(name, time, IN_STEPS.contains(name).then_some(time.time));
         all.time += time.time;
         all.parts.iter_mut().zip(time.parts).for_each(|(sum, part)| *sum += part);
     }
-    row("all", &all);
+    row("all", &all, Some(in_steps(report)));
     let rows: Vec<[String; 9]> = rows.into_iter().map(|row| row.try_into().expect("nine columns")).collect();
     table::columns(&rows, 1)
 }
@@ -38,8 +39,7 @@ fn phases(report: &ProfileReport) -> String {
 /// Speed and memory.
 fn facts(report: &ProfileReport) -> String {
     let forward = report.phase("forward");
-    let steps: Duration =
-        report.phases.iter().filter(|(name, _)| IN_STEPS.contains(name)).map(|(_, time)| time.time).sum();
+    let steps = in_steps(report);
     let rate = match steps.is_zero() {
         true => "-".to_owned(),
         false => units::measured(forward.tokens as f64 / steps.as_secs_f64()),
@@ -52,6 +52,11 @@ fn facts(report: &ProfileReport) -> String {
         ["process".to_owned(), bytes(report.memory.resident)],
     ];
     table::columns(&rows, 2)
+}
+
+/// The time of phases within steps.
+fn in_steps(report: &ProfileReport) -> Duration {
+    report.phases.iter().filter(|(name, _)| IN_STEPS.contains(name)).map(|(_, time)| time.time).sum()
 }
 
 /// Phases within steps.
