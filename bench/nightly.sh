@@ -12,6 +12,21 @@ mkdir -p "$out"
 out=$(realpath "$out")
 export XDG_DATA_HOME=$out/data
 report=$out/report.md worst=0
+
+# Sets the options that compare with a baseline, or save it the first time.
+against() {
+    compare=(--save-baseline "$1")
+    [ ! -e "$1" ] || compare=(--baseline "$1")
+}
+
+# Runs Trine, and keeps its exit status if it is worse than those before.
+guard() {
+    local status=0
+    "$trine" "$@" || status=$?
+    [ "$status" -le "$worst" ] || [ "$worst" = 4 ] || worst=$status
+    [ "$status" != 4 ] || worst=4
+}
+
 {
     echo "# Speed of $("$trine" --version), $(date -u +%Y-%m-%d)"
     echo
@@ -29,12 +44,8 @@ report=$out/report.md worst=0
         echo
         echo "## $name"
         echo
-        compare=(--save-baseline "$baseline")
-        [ -e "$baseline" ] && compare=(--baseline "$baseline")
-        status=0
-        "$trine" bench "${args[@]}" --batch 1,4,16 --record "${compare[@]}" ${budgets:+--budgets "$budgets"} --output md || status=$?
-        [ "$status" -le "$worst" ] || [ "$worst" = 4 ] || worst=$status
-        [ "$status" != 4 ] || worst=4
+        against "$baseline"
+        guard bench "${args[@]}" --batch 1,4,16 --record "${compare[@]}" ${budgets:+--budgets "$budgets"} --output md
     done
     echo
     echo "## Start"
@@ -43,7 +54,8 @@ report=$out/report.md worst=0
     echo
     echo "## Operations"
     echo
-    "$trine" bench ops --output md
+    against "$out/baseline-ops.json"
+    guard bench ops -r 9 "${compare[@]}" --output md
     echo
     echo "## Trend"
     echo

@@ -59,7 +59,7 @@ mod rope;
 pub use around::Around;
 pub use batch::Batch;
 pub use compare::{Both, Compare, Drift, Found, Tolerance};
-pub use cpu::{Cpu, CpuOptions, CpuPlan, WeightBytes, When};
+pub use cpu::{Cpu, CpuOptions, CpuPlan, PlanLog, PlannedTensor, PlannedValue, Residency, WeightBytes, When};
 pub use kv_shape::{KvBlock, KvBlocks, KvShape};
 pub use observe::{Observe, Observed, ObservedWeight, Observer};
 pub use op::{Ids, Op};
@@ -164,7 +164,7 @@ impl std::str::FromStr for ActivationPrecision {
 }
 
 /// What a device is about to be used for: what happens until the next stage belongs to this one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// A step of the engine, which begins with choosing a batch.
     Step,

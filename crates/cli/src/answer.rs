@@ -1,6 +1,6 @@
 //! Answers with their timings.
 
-use crate::{progress, units};
+use crate::{measure, progress, units};
 use anyhow::Result;
 use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
@@ -27,12 +27,15 @@ pub struct TimedAnswer {
     pub prompt_time: Duration,
     /// Time from the first token to the last.
     pub generation_time: Duration,
+    /// Page faults without a disk until the first token.
+    minor_faults: Option<u64>,
 }
 
 impl TimedAnswer {
     /// Collects an answer token by token, and passes each piece of text to `show`. With a `pace`, the prompt is read at that.
     pub fn of(mut stream: Stream, pace: Option<Pace>, mut show: impl FnMut(&str) -> Result<()>) -> Result<TimedAnswer> {
-        let start = Instant::now();
+        let (start, faults) = (Instant::now(), measure::minor_faults());
+        let mut faults_at_first = None;
         if let Some(pace) = pace {
             pace.read(&mut stream);
         }
@@ -45,7 +48,10 @@ impl TimedAnswer {
                     return Err(error.into());
                 }
             };
-            first.get_or_insert_with(Instant::now);
+            if first.is_none() {
+                first = Some(Instant::now());
+                faults_at_first = measure::minor_faults();
+            }
             show(&token.text)?;
             text.push_str(&token.text);
             tokens.push(token);
@@ -68,6 +74,7 @@ impl TimedAnswer {
             timing,
             prompt_time: first - start,
             generation_time: end - first,
+            minor_faults: faults_at_first.zip(faults).map(|(after, before)| after - before),
         })
     }
 
@@ -134,6 +141,7 @@ impl TimedAnswer {
             },
             "timings": {
                 "load_seconds": load_time.as_secs_f64(),
+                "minor_faults": self.minor_faults,
                 "prompt_seconds": self.prompt_time.as_secs_f64(),
                 "prompt_tokens_per_second": self.prompt_rate(),
                 "generation_seconds": self.generation_time.as_secs_f64(),

@@ -395,7 +395,7 @@ impl LoadArgs {
         }
     }
 
-    fn options(&self, stop: &Arc<AtomicBool>) -> Options {
+    pub fn options(&self, stop: &Arc<AtomicBool>) -> Options {
         let mut options = self.machine.options();
         options.stop = Some(stop.clone());
         options.layouts = self.layouts.formats();

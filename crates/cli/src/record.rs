@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use trine::Placement;
 use trine_lab::receipt::{ReceiptSummary, SigningKey, record};
 use trine_tensor::receipt::Sha256;
 
@@ -62,14 +63,15 @@ impl RecordArgs {
 }
 
 impl Recorder {
-    /// Writes a measurement: `results`, of what they are, and the text.
-    pub fn record(&self, measure: &str, text: &Path, mut results: Value) -> Result<()> {
+    /// Writes a measurement: `results`, of what they are, the text, and what computed them.
+    pub fn record(&self, measure: &str, text: &Path, mut results: Value, placement: &Placement) -> Result<()> {
         let input = std::fs::File::open(text).with_context(|| text.display().to_string())?;
         let hash = Sha256::of_reader(input, || true).with_context(|| text.display().to_string())?;
         for (key, value) in self.how.as_object().into_iter().flatten() {
             results[key] = value.clone();
         }
         results["measure"] = json!(measure);
+        results["compute_path"] = json!(format!("{}:{}", placement.device, placement.isa));
         results["text"] = json!(name(text));
         results["text_sha256"] = json!(hash);
         record(&self.model, &results, self.sign.as_ref())?;

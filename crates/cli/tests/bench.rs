@@ -290,6 +290,42 @@ fn a_baseline_tells_a_slower_program_by_the_exit_status() {
 }
 
 #[test]
+fn a_baseline_tells_what_instruction_sets_gained_over_plain_rust() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ops.json");
+    let baseline = path.display().to_string();
+    let ops = |more: &[&str]| {
+        trine_with(
+            &[&["bench", "ops", "silu", "q4_0", "--side", "256", "--tokens", "1", "--json", "-r", "4"], more].concat(),
+        )
+    };
+    let saved = ops(&["--save-baseline", &baseline]);
+    assert_eq!(saved.code, 0, "{}", saved.err);
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (factor, code, verdict) in [(100.0, 4, "regression"), (0.01, 0, "faster")] {
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        for result in json["results"].as_array_mut().unwrap() {
+            assert_eq!(result["runs"], 4);
+            for ratio in result["ratios"].as_array_mut().unwrap() {
+                *ratio = (ratio.as_f64().unwrap() * factor).into();
+            }
+        }
+        std::fs::write(&path, json.to_string()).unwrap();
+        let ran = ops(&["--baseline", &baseline]);
+        let compared = ran.json()["baseline"].as_array().unwrap().clone();
+        assert_eq!(compared.len(), 2 * trine_kernels::tables().count());
+        assert!(compared.iter().all(|compared| compared["verdict"] == verdict), "{compared:?}");
+        assert_eq!(ran.code, code, "{}", ran.err);
+    }
+    let other = trine_with(&["bench", "ops", "softmax", "--side", "256", "-r", "1", "--baseline", &baseline]);
+    assert!(other.code == 2 && other.err.contains("the baseline has none of these tests"), "{}", other.err);
+    // No time: each runs once.
+    let ran = ops(&["--time-limit", "0"]);
+    let results = ran.json()["results"].as_array().unwrap().clone();
+    assert!(results.iter().all(|result| result["runs"] == 1 && result["confidence"] == 0.0), "{results:?}");
+}
+
+#[test]
 fn a_peer_runs_the_same_tests() {
     let python = std::env::var("TRINE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let folder = tempfile::tempdir().unwrap();

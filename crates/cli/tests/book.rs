@@ -120,6 +120,18 @@ fn links_lead_somewhere() {
     assert!(links > 50, "the links were not understood");
 }
 
+/// Entries of the changelog that say how fast something is link to the measurement.
+#[test]
+fn speeds_in_the_changelog_were_measured() {
+    let text = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap().replace("\n  ", " ");
+    let says = ["as fast", "faster", "times the speed", "at the speed"];
+    let entries: Vec<&str> = text.lines().filter(|entry| says.iter().any(|words| entry.contains(words))).collect();
+    assert!(entries.len() > 4, "the entries were not understood");
+    for entry in entries {
+        assert!(entry.contains("](docs/src/log/"), "expected a link to docs/src/log: {entry}");
+    }
+}
+
 #[test]
 fn the_summary_has_every_page() {
     let book = root().join("docs/src");

@@ -41,7 +41,7 @@ fn systemd_takes_the_units() {
     let program = folder.path().join("trine");
     std::fs::copy(env!("CARGO_BIN_EXE_trine"), &program).unwrap();
     let mut units = Vec::new();
-    for name in ["trine.service", "trine.socket"] {
+    for name in ["trine.service", "trine.socket", "trine-bench.service", "trine-bench.timer"] {
         let text = std::fs::read_to_string(deploy(name)).unwrap();
         let text = text.replace("/usr/local/bin/trine", &program.display().to_string());
         units.push(folder.path().join(name));
@@ -51,7 +51,7 @@ fn systemd_takes_the_units() {
         return println!("skipped: needs systemd-analyze");
     };
     let problems = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && !problems.contains("trine."), "{problems}");
+    assert!(ran.status.success() && !problems.contains("trine.") && !problems.contains("trine-bench."), "{problems}");
 }
 
 /// An nginx, which ends when this is dropped.

@@ -51,6 +51,7 @@ const COMMANDS: &[&[&str]] = &[
     &["crossval"],
     &["debug"],
     &["debug", "activations"],
+    &["debug", "plan"],
     &["devices"],
     &["completions"],
 ];

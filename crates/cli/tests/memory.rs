@@ -49,6 +49,10 @@ fn a_run_takes_the_memory_that_was_planned() {
         let limit = format!("{}B", total + (2 << 20));
         let ran = run(command.args(["--max-tokens", &more, "--mem-limit", &limit]), "");
         assert_eq!(ran.code, 0, "{flags:?}: {}", ran.err);
+        let short = run(trine().args(["run", model, "two", "--raw", "--json", "--max-tokens", "1"]).args(flags), "");
+        // Until the first token, no page of weights faults any more, of which there are 30,000.
+        let faults = short.json()["timings"]["minor_faults"].as_u64().unwrap();
+        assert!(faults < 1500, "{flags:?}: {faults}");
         let taken = ran.json()["timings"]["peak_memory_bytes"].as_u64().unwrap();
         let error = taken as f64 / total as f64 - 1.0;
         println!("{flags:?}: planned {total}, taken {taken}, {:+.1} %", error * 100.0);

@@ -44,6 +44,7 @@ fn a_file_is_what_its_receipt_says_until_it_is_changed() {
     let receipt = ok(&["info", &q4, "--json"]);
     let receipt: serde_json::Value = serde_json::from_str(&receipt.out).unwrap();
     let measured = receipt["receipt"]["measurements"].as_array().unwrap().last().unwrap().clone();
+    assert!(measured["compute_path"].as_str().unwrap().starts_with("cpu:"), "{measured}");
     let [recorded, printed] = [&measured, &ran.json()].map(|json| json["mean_kl"].as_f64().unwrap());
     assert!((recorded - printed).abs() < 1e-9 && measured["reference"] == "q8.gguf", "{measured}");
     assert!(trine_with(&["doctor", &q4, "--quick"]).out.contains("mean KL"));

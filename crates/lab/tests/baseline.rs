@@ -4,9 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trine_backend::ActivationPrecision;
 use trine_engine::EngineOptions;
-use trine_lab::bench::{
-    BenchReport, Comparison, Description, Limits, Machine, Outcome, Sample, Samples, Test, Verdict,
-};
+use trine_lab::bench::{BenchReport, Change, Description, Limits, Machine, Outcome, Sample, Samples, Test, Verdict};
 use trine_lab::bench::{Budgets, Cost, Error, Kind, Noise, Run, Subject, compare, expect, measure, read};
 use trine_lab::synthetic::{self, Mixture};
 use trine_model::{DeviceOptions, ModelOptions, load};
@@ -68,10 +66,13 @@ fn seconds(mean: f64, spread: f64, n: usize) -> Vec<f64> {
 }
 
 /// What is said when the same test takes `factor` times as long.
-fn verdict(factor: f64, spread: f64, n: usize) -> Comparison {
+fn verdict(factor: f64, spread: f64, n: usize) -> Change {
     let (then, now) = (seconds(1.0, spread, n), seconds(factor, spread, n));
     let now = report(Kind::Prefill, &now, 3e10);
-    compare(&now, &report(Kind::Prefill, &then, 3e10), Path::new("then.json"), &Budgets::default()).unwrap().remove(0)
+    compare(&now, &report(Kind::Prefill, &then, 3e10), Path::new("then.json"), &Budgets::default())
+        .unwrap()
+        .remove(0)
+        .change
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn nothing_is_claimed_of_a_machine_in_another_state() {
         let reports =
             |then, now| (report(kind, &seconds(1.2, 0.01, 6), now), report(kind, &seconds(1.0, 0.01, 6), then));
         let compared = |(slow, fast): (BenchReport, BenchReport)| {
-            compare(&slow, &fast, Path::new("then.json"), &Budgets::default()).unwrap().remove(0).verdict
+            compare(&slow, &fast, Path::new("then.json"), &Budgets::default()).unwrap().remove(0).change.verdict
         };
         assert_eq!(compared(reports(6e10, 3.4e10)), Verdict::OtherBandwidth { then: 6e10, now: 3.4e10 });
         assert_eq!(compared(reports(3.6e10, 3.4e10)), Verdict::Regression);
@@ -146,9 +147,9 @@ fn another_bandwidth_explains_as_much_as_memory_takes_part() {
         let found = compare(&report(factor, now), &report(1.0, then), Path::new("then.json"), &Budgets::default())
             .unwrap()
             .remove(0);
-        assert_eq!(found.verdict, expected, "{factor} {share:?} {then} {now}");
-        assert_eq!(found.verdict.is_open(), matches!(expected, Verdict::OtherBandwidth { .. }));
-        assert!(found.ratio.is_some());
+        assert_eq!(found.change.verdict, expected, "{factor} {share:?} {then} {now}");
+        assert_eq!(found.change.verdict.is_open(), matches!(expected, Verdict::OtherBandwidth { .. }));
+        assert!(found.change.ratio.is_some());
     }
 }
 
@@ -231,7 +232,7 @@ fn a_baseline_of_something_else_is_refused() {
 fn tests_that_the_baseline_has_not_are_named() {
     let (now, then) = (report(Kind::Decode, &[1.0], 1.0), report(Kind::Prefill, &[1.0], 1.0));
     let compared = compare(&now, &then, Path::new("then.json"), &Budgets::default()).unwrap();
-    assert_eq!((compared[0].verdict, compared[0].baseline), (Verdict::NotInBaseline, None));
+    assert_eq!((compared[0].change.verdict, compared[0].baseline), (Verdict::NotInBaseline, None));
     let test = |kind| Test { kind, tokens: 64, sequences: 1, depth: 0 };
     let expected = |tests: &[Test]| expect(&then, tests, Path::new("then.json"));
     assert!(expected(&[test(Kind::Decode), test(Kind::Prefill)]).is_ok());

@@ -7,7 +7,7 @@ use std::iter;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use trine_backend::profile::{Profile, Recorder};
-use trine_backend::{Backend, Compare, Cpu, CpuOptions, CpuPlan, Found, Observe, Observer, Tolerance, tables};
+use trine_backend::{Backend, Compare, Cpu, CpuOptions, CpuPlan, Found, Observe, Observer, PlanLog, Tolerance, tables};
 use trine_tensor::File;
 
 /// A kind of device.
@@ -31,7 +31,8 @@ pub struct Device {
 type Load = fn(&File, Option<&'static str>, &DeviceOptions, ModelOptions, &mut OnBytes) -> Result<Box<dyn Runner>>;
 
 /// Plans a model on a variant of a device.
-type Plan = fn(&File, &Spec, Option<&'static str>, &DeviceOptions, &Workload) -> Result<MemoryPlan>;
+type Plan =
+    fn(&File, &Spec, Option<&'static str>, &DeviceOptions, &Workload, Option<&mut PlanLog>) -> Result<MemoryPlan>;
 
 /// Loads a model on a CPU and on a variant of a device.
 type LoadBeside =
@@ -51,7 +52,9 @@ pub static DEVICES: &[Device] = &[Device {
         }
         on(cpu, file, options, model, progress)
     },
-    plan: |file, spec, isa, options, work| on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work),
+    plan: |file, spec, isa, options, work, log| {
+        on_cpu(CpuPlan::new(&cpu_options(isa, options))?, file, spec, work, log)
+    },
     encoder: |isa, options| cpu(isa, options),
     compare: |file, reference, isa, options, progress| {
         // All instruction sets give the same bits.
@@ -156,7 +159,18 @@ pub fn load(
 /// When its tensors are not those of such a model.
 pub fn plan(file: &File, spec: &Spec, options: &DeviceOptions, work: &Workload) -> Result<MemoryPlan> {
     let (device, variant) = options.device.find();
-    (device.plan)(file, spec, variant, options, work)
+    (device.plan)(file, spec, variant, options, work, None)
+}
+
+/// [`plan`] with each weight and value that it counts.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_log(file: &File, spec: &Spec, options: &DeviceOptions, work: &Workload) -> Result<PlanLog> {
+    let (device, variant) = options.device.find();
+    let mut log = PlanLog::default();
+    (device.plan)(file, spec, variant, options, work, Some(&mut log))?;
+    Ok(log)
 }
 
 /// The CPU that encodes weights for the device that the options name.

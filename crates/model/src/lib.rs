@@ -70,7 +70,7 @@ mod weights;
 pub use arch::{ARCHS, Arch, NormKind, NormPlacement, QkNorm};
 pub use as_gguf::{as_gguf, interleave, is_in_halves};
 pub use decoder::{Model, ModelOptions, Rewrite};
-pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_side, plan};
+pub use device::{DEVICES, Device, DeviceName, DeviceOptions, load, load_side_by_side, plan, plan_log};
 pub use embedded::{EMBEDDED, open_file};
 pub use error::{Error, Result};
 pub use file_tensors::{is_head, is_weight};

@@ -1,7 +1,7 @@
 //! The memory that a model will take, before it is loaded.
 
 use crate::{Model, Spec};
-use trine_backend::{BLOCK_LEN, Backend, Batch, CacheType, CpuPlan, KvBlocks, WeightBytes};
+use trine_backend::{BLOCK_LEN, Backend, Batch, CacheType, CpuPlan, KvBlocks, PlanLog, WeightBytes};
 use trine_tensor::File;
 
 /// How much a model runs at once.
@@ -72,8 +72,15 @@ pub struct MemoryPlan {
 /// The longest context that passes are planned with.
 const LONGEST: usize = 1 << 17;
 
-/// Plans a model on the CPU: all its passes are run, without numbers.
-pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload) -> crate::Result<MemoryPlan> {
+/// Plans a model on the CPU: all its passes are run, without numbers. `log` gets each weight and value.
+pub(crate) fn on_cpu(
+    cpu: CpuPlan,
+    file: &File,
+    spec: &Spec,
+    work: &Workload,
+    log: Option<&mut PlanLog>,
+) -> crate::Result<MemoryPlan> {
+    let mut cpu = if log.is_some() { cpu.with_log() } else { cpu };
     let &Workload { context, sequences, batch, cache_type, headless } = work;
     let model = Model::load_shapes(&mut cpu, file, spec, headless)?;
     let cache = cpu.create_cache(spec.kv_shape(1, cache_type))?;
@@ -93,6 +100,9 @@ pub(crate) fn on_cpu(mut cpu: CpuPlan, file: &File, spec: &Spec, work: &Workload
             false => model.forward(&mut cpu, cache, &batch)?,
         };
         outputs = outputs.max(batch.outputs().len() * cpu.columns(&values) * size_of::<f32>());
+    }
+    if let Some(log) = log {
+        *log = cpu.take_log();
     }
     Ok(MemoryPlan {
         weights: cpu.weights(),

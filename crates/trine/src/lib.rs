@@ -23,7 +23,7 @@
 //! | [`Embedder`] | texts in, vectors out |
 //! | [`Quantizer`] | slices of weights in, bytes of a format or integers and scales out |
 //!
-//! [`Options`] configures loading. [`Llm::embedded`] is a small model that is part of the library; [`EMBEDDED`] stands for its path. The
+//! [`Options`] configures loading; [`Loading`] does it beside async tasks. [`Llm::embedded`] is a small model that is part of the library; [`EMBEDDED`] stands for its path. The
 //! feature `train` adds the module `train`.
 //!
 //! The modules have what is below these types: [`model`] a model on a device, [`backend`] devices, [`tensor`] model files, [`text`]
@@ -39,6 +39,7 @@
 //! - `tokio`: a [`engine::Handle`] shared by async tasks
 //! - `sampler`: a custom sampling filter
 //! - `backend`: a custom wrapper around a backend
+//! - `benchmark`: a benchmark of a program's own, with its own metrics
 //! - `quantize`: a weight format of its own, and what it loses beside others
 //! - `runner`: a custom [`model::Runner`] in an engine
 //! - `train`: a model trained on a text, with the feature `train`
@@ -62,6 +63,7 @@ mod error;
 mod failing;
 mod llm;
 mod load;
+mod loading;
 mod options;
 mod placement;
 mod session;
@@ -74,7 +76,8 @@ pub use embedder::Embedder;
 pub use embedding_tokenizer::EmbeddingTokenizer;
 pub use error::{Error, ErrorKind};
 pub use llm::Llm;
-pub use load::Progress;
+pub use load::{Progress, Spawned};
+pub use loading::Loading;
 pub use options::Options;
 pub use placement::{Placement, WeightStorage, available_memory};
 pub use session::{Session, Turn};
@@ -108,7 +111,8 @@ pub mod model {
         ARCHS, Arch, BitNet, BitNetWeights, DEVICES, Device, DeviceName, DeviceOptions, Error, Experts,
         GenerationConfig, GgufModel, HfModel, Language, LayerKind, MemoryPlan, Mla, Model, ModelOptions, ModuleFile,
         NormKind, NormPlacement, OnDevice, Pooling, PoolingHead, QkNorm, QuantMethod, Quantizer, Rewrite, Runner,
-        RunnerMemory, Sizes, Spec, TensorShape, TextSettings, Workload, load, load_side_by_side, plan, runner,
+        RunnerMemory, Sizes, Spec, TensorShape, TextSettings, Workload, load, load_side_by_side, plan, plan_log,
+        runner,
     };
 }
 
@@ -118,8 +122,8 @@ pub mod backend {
         Activation, ActivationPrecision, Affinity, Around, AttentionOptions, BLOCK_LEN, Backend, Batch, Both, CacheId,
         CacheType, Compare, Cpu, CpuOptions, CpuPlan, DeviceInfo, DeviceMemory, Drift, Error, ExpertGroups, Found, Ids,
         KV_FORMATS, KvBlock, KvBlocks, KvLayout, KvShape, Numa, Observe, Observed, ObservedWeight, Observer, Op, OpOf,
-        Ops, Role, Rope, RopeLayout, Routing, ScoringFunction, Span, Stage, Table, Temperature, Tolerance, Topology,
-        WeightBytes, When, add_norm, cpu, profile, table, tables,
+        Ops, PlanLog, PlannedTensor, PlannedValue, Residency, Role, Rope, RopeLayout, Routing, ScoringFunction, Span,
+        Stage, Table, Temperature, Tolerance, Topology, WeightBytes, When, add_norm, cpu, profile, table, tables,
     };
 }
 

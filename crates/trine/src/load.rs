@@ -4,8 +4,8 @@ use crate::llm::compile;
 use crate::options::CONTEXT;
 use crate::placement::Room;
 use crate::{
-    Decoder, EMBEDDED, Embedder, EmbeddingTokenizer, Error, Llm, Memory, Options, Placement, WeightStorage, open_file,
-    size,
+    Decoder, EMBEDDED, Embedder, EmbeddingTokenizer, Error, Llm, Loading, Memory, Options, Placement, WeightStorage,
+    open_file, size,
 };
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -27,6 +27,9 @@ pub struct Progress {
     /// All bytes, which `done` reaches.
     pub total: u64,
 }
+
+/// An engine on a thread of its own, and the model's chat template, or why there is none.
+pub type Spawned = (Handle, Result<Template, Error>);
 
 /// A model on its device, and what is known about it.
 struct Loaded {
@@ -76,12 +79,39 @@ impl Options {
     ///
     /// # Errors
     /// Those of [`Options::open`].
-    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<(Handle, Result<Template, Error>), Error> {
+    pub fn spawn(&self, path: impl AsRef<Path>) -> Result<Spawned, Error> {
+        self.spawn_with(path.as_ref(), |_| ControlFlow::Continue(()))
+    }
+
+    /// [`Options::open`] for async tasks, on a thread of its own, with progress and a way to give up. Threads that are bound to CPUs want
+    /// [`Options::spawn_async`], since the model goes to another thread here.
+    ///
+    /// # Errors
+    /// When the system cannot start the thread; what is awaited has those of [`Options::open_with`].
+    pub fn open_async(&self, path: impl AsRef<Path>) -> Result<Loading<Llm>, Error> {
         let (options, path) = (self.clone(), path.as_ref().to_owned());
+        Loading::start(move |mut note| options.open_with(path, &mut note))
+    }
+
+    /// [`Options::spawn`] for async tasks, with progress and a way to give up.
+    ///
+    /// # Errors
+    /// When the system cannot start the thread; what is awaited has those of [`Options::open_with`].
+    pub fn spawn_async(&self, path: impl AsRef<Path>) -> Result<Loading<Spawned>, Error> {
+        let (options, path) = (self.clone(), path.as_ref().to_owned());
+        Loading::start(move |note| options.spawn_with(&path, note))
+    }
+
+    fn spawn_with(
+        &self,
+        path: &Path,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<Spawned, Error> {
+        let (options, path) = (self.clone(), path.to_owned());
         let (sender, receiver) = std::sync::mpsc::channel();
         // The engine is made on the thread that runs it, which CPU affinity binds.
         let handle = Handle::spawn(move || {
-            let (engine, template) = options.open(path)?.into_parts();
+            let (engine, template) = options.open_with(path, &mut progress)?.into_parts();
             let _ = sender.send(template);
             Ok::<_, Error>(engine)
         })?;

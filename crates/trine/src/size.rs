@@ -3,7 +3,7 @@
 use crate::placement::Room;
 use crate::{Error, Options};
 use std::collections::HashSet;
-use trine_backend::{DeviceMemory, WeightBytes, When};
+use trine_backend::{DeviceMemory, PlanLog, WeightBytes, When};
 use trine_engine::EngineOptions;
 use trine_engine::sample::Candidate;
 use trine_model::{DeviceOptions, MemoryPlan, QuantMethod, Spec, Unpacker, Workload, is_head, is_weight};
@@ -135,6 +135,31 @@ impl Options {
         Ok(self.plan_of(file, &spec, spec.arch.encoder)?.0)
     }
 
+    /// Each weight and value of [`Options::plan`], and where it will lie.
+    ///
+    /// # Errors
+    /// Those of [`Options::plan`].
+    pub fn plan_log(&self, file: &File) -> Result<PlanLog, Error> {
+        let spec = Spec::of(file).map_err(|error| error.at(file.path()))?;
+        let (_, device) = self.plan_of(file, &spec, spec.arch.encoder)?;
+        let work = self.workload(&spec, spec.arch.encoder);
+        Ok(trine_model::plan_log(file, &spec, &self.planned_on(&device), &work)?)
+    }
+
+    fn workload(&self, spec: &Spec, headless: bool) -> Workload {
+        let EngineOptions { max_sequences: sequences, prefill_chunk: batch, cache_type, .. } = self.engine;
+        Workload { context: self.context_of(spec), sequences, batch, cache_type, headless }
+    }
+
+    /// A file that is read is not copied again for its pages.
+    fn planned_on(&self, device: &DeviceOptions) -> DeviceOptions {
+        let mut device = device.clone();
+        if !self.mmap {
+            device.cpu.huge_pages = When::Off;
+        }
+        device
+    }
+
     /// The plan, and the device's options in which nothing is left to decide.
     pub(crate) fn plan_of(
         &self,
@@ -142,18 +167,14 @@ impl Options {
         spec: &Spec,
         headless: bool,
     ) -> Result<(Memory, DeviceOptions), trine_model::Error> {
-        let EngineOptions { max_sequences: sequences, prefill_chunk: batch, cache_type, .. } = self.engine;
-        let work = Workload { context: self.context_of(spec), sequences, batch, cache_type, headless };
+        let work = self.workload(spec, headless);
+        let sequences = work.sequences;
         let read = if self.mmap { 0 } else { file.size() };
         let there = |resident: u64| resident.saturating_sub(if file.is_mapped() { 0 } else { read });
         let program = memory::resident().map_or(0, |resident| there(resident) + LATER);
         let plan = |device: &DeviceOptions| -> Result<Memory, trine_model::Error> {
-            let mut device = device.clone();
-            if !self.mmap {
-                // A file that is read is not copied again for its pages.
-                device.cpu.huge_pages = When::Off;
-            }
-            let MemoryPlan { weights, kv_cache, activations, outputs } = trine_model::plan(file, spec, &device, &work)?;
+            let MemoryPlan { weights, kv_cache, activations, outputs } =
+                trine_model::plan(file, spec, &self.planned_on(device), &work)?;
             let WeightBytes { mapped, held, copied, repacked } = weights;
             let samplers = if headless { 0 } else { sequences * spec.vocab_size * CANDIDATE };
             Ok(Memory {

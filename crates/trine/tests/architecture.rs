@@ -98,3 +98,17 @@ fn the_decoder_names_no_cache_block_and_no_number_format() {
         }
     }
 }
+
+/// Tokens come from arithmetic: nothing on their way pretends to compute, or waits for a time. The server waits for clients and timers alone.
+#[test]
+fn nothing_on_the_way_of_a_token_sleeps_or_is_simulated() {
+    const TIMERS: [&str; 4] = ["generate.rs", "listen.rs", "patience.rs", "self_test.rs"];
+    for folder in ["kernels", "backend", "model", "engine", "grammar", "tensor", "text", "trine", "api", "server"] {
+        for (path, text) in sources(&format!("{folder}/src")) {
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let is_timer = folder == "server" && TIMERS.iter().any(|name| path.ends_with(name));
+            let sleeps = code.contains("thread::sleep") || !is_timer && code.contains("sleep(");
+            assert!(!sleeps && !code.contains("simulate"), "{}", path.display());
+        }
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use trine::backend::{Residency, When};
+use trine::model::Rewrite;
 use trine::prelude::{Request, Sampling};
+use trine::tensor::OpenOptions;
 use trine::{Error, ErrorKind, Options, Progress};
 
 /// The largest difference from transformers' logits when the model is loaded for `context` tokens.
@@ -98,6 +101,66 @@ fn progress_counts_weights_as_they_are_loaded() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn tasks_see_progress_and_may_give_up() {
+    let mut options = Options::default();
+    options.device.cpu.threads = 1;
+    let mut loading = options.spawn_async(trine::EMBEDDED).unwrap();
+    let mut seen = Vec::new();
+    while let Some(progress) = loading.next_async().await {
+        seen.push(progress);
+    }
+    assert!(seen.len() > 2 && seen.is_sorted_by_key(|progress| progress.done), "{seen:?}");
+    assert_eq!(seen.last().unwrap().done, seen[0].total);
+    let (handle, _) = loading.await.unwrap();
+    let sampling = Sampling { max_tokens: Some(4), ..Sampling::greedy() };
+    let mut answer = handle.submit_async(Request::new("Once", sampling)).await.unwrap();
+    assert!(answer.next_async().await.is_some());
+    handle.shutdown_async().await.unwrap();
+
+    // It waits before the first weight until it is cancelled.
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    options.rewrite = Some(Rewrite::new(move |view| {
+        let _ = wait.lock().unwrap().recv();
+        Ok(view)
+    }));
+    let loading = options.open_async(trine::EMBEDDED).unwrap();
+    loading.cancel();
+    drop(go_on);
+    let cancelled = loading.await.map(drop);
+    assert!(cancelled.is_err_and(|error| error.kind() == ErrorKind::Cancelled));
+    let missing = options.open_async("no such file").unwrap().await.map(drop);
+    assert!(missing.unwrap_err().to_string().contains("no such file"));
+}
+
+/// What is planned one by one is what is planned in all.
+#[test]
+fn each_weight_and_value_has_its_place_in_the_plan() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/model.gguf");
+    let file = trine::open_file(&path, &OpenOptions::default()).unwrap();
+    let mut options = Options::default();
+    for when in [When::Off, When::On] {
+        (options.device.cpu.huge_pages, options.device.cpu.repack) = (when, when);
+        let (plan, log) = (options.plan(&file).unwrap(), options.plan_log(&file).unwrap());
+        assert_eq!((log.buffers + log.others) as u64, plan.activations);
+        assert_eq!(log.values.iter().map(|value| value.allocated).sum::<usize>(), log.buffers);
+        assert!(
+            log.values.iter().all(|value| value.rows * value.cols * 4 <= value.in_use && value.in_use <= log.buffers)
+        );
+        let of = |residency| -> u64 {
+            log.weights.iter().filter(|weight| weight.residency == residency).map(|weight| weight.bytes).sum()
+        };
+        assert_eq!((of(Residency::Mapped), of(Residency::Repacked)), (plan.mapped, plan.repacked));
+        assert!(log.weights.iter().map(|weight| weight.bytes).sum::<u64>() <= plan.weights);
+        // Values of later layers lie where those of the first were, with room for all.
+        let buffers = log.values.iter().map(|value| value.buffer + 1).max().unwrap();
+        assert!(buffers < log.values.len() / 3, "{buffers}");
+        let names: Vec<&str> = log.weights.iter().map(|weight| &*weight.name).collect();
+        assert!(names.contains(&"blk.1.ffn_down.weight") && names.contains(&"output_norm.weight"), "{names:?}");
+    }
 }
 
 /// A copy of a golden folder with another `tokenizer_config.json`.

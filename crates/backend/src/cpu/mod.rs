@@ -4,10 +4,12 @@ mod act;
 mod cache;
 mod ops;
 mod plan;
+mod plan_log;
 mod weight;
 
 pub use act::Act;
 pub use plan::{CpuPlan, PlannedAct, PlannedWeight, WeightBytes};
+pub use plan_log::{PlanLog, PlannedTensor, PlannedValue, Residency};
 pub use weight::Weight;
 
 use act::{Buffers, Store, lock};

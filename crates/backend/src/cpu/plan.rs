@@ -1,6 +1,7 @@
 //! The memory that a model takes on the CPU, found by running it without numbers.
 
 use super::ops::layout_of;
+use super::plan_log::{PlanLog, PlannedTensor, PlannedValue, Residency};
 use super::weight::placement;
 use super::{Buffers, CpuOptions};
 use crate::{
@@ -100,6 +101,8 @@ struct Derived {
 struct Size {
     len: usize,
     capacity: usize,
+    /// Its number.
+    id: usize,
 }
 
 impl Buffers for Size {
@@ -118,17 +121,48 @@ struct Store {
     /// Bytes of the buffers of [`QuantizedActivations`].
     bytes: Vec<[usize; 2]>,
     allocated: usize,
+    /// How many buffers of floats there are.
+    count: usize,
+    /// Bytes of the values that are in use.
+    in_use: usize,
+    /// What is planned now.
+    pass: usize,
+    stage: Option<Stage>,
+    op: &'static str,
+    log: Option<PlanLog>,
 }
 
 impl Store {
     fn floats(&mut self, len: usize) -> Size {
         let found = super::act::choose(&self.floats, len, self.tight).map(|i| self.floats.swap_remove(i));
-        let mut buffer = found.unwrap_or(Size { len: 0, capacity: 0 });
+        let mut buffer = found.unwrap_or_else(|| {
+            self.count += 1;
+            Size { len: 0, capacity: 0, id: self.count - 1 }
+        });
         if buffer.capacity < len {
             self.allocated += (len - buffer.capacity) * size_of::<f32>();
             buffer.capacity = len;
         }
+        self.in_use += len * size_of::<f32>();
         Size { len, ..buffer }
+    }
+
+    fn give_back(&mut self, buffer: Size) {
+        self.in_use -= buffer.len * size_of::<f32>();
+        self.floats.push(buffer);
+    }
+
+    /// A buffer for a value of this shape.
+    fn value(&mut self, rows: usize, cols: usize) -> Size {
+        let before = self.allocated;
+        let buffer = self.floats(rows * cols);
+        let &mut Store { allocated, in_use, pass, stage, op, .. } = self;
+        if let (Some(log), Some(stage)) = (&mut self.log, stage) {
+            let (buffer, allocated) = (buffer.id, allocated - before);
+            log.values.push(PlannedValue { pass, stage, op, rows, cols, buffer, allocated, in_use });
+            log.buffers += allocated;
+        }
+        buffer
     }
 
     fn bytes(&mut self, needed: [usize; 2]) -> [usize; 2] {
@@ -148,8 +182,8 @@ impl Store {
 impl Drop for PlannedAct {
     fn drop(&mut self) {
         let (derived, mut store) = (self.derived.take(), self.store.borrow_mut());
-        store.floats.push(self.buffer);
-        store.floats.extend(derived.rounded);
+        store.give_back(self.buffer);
+        derived.rounded.into_iter().for_each(|rounded| store.give_back(rounded));
         store.bytes.extend(derived.bytes.into_iter().map(|(_, bytes)| bytes));
     }
 }
@@ -171,6 +205,19 @@ impl CpuPlan {
             kernels: BTreeMap::new(),
             options: options.clone(),
         })
+    }
+
+    /// Notes each weight and value from now on.
+    pub fn with_log(self) -> CpuPlan {
+        self.store.borrow_mut().log = Some(PlanLog::default());
+        self
+    }
+
+    /// What was noted.
+    pub fn take_log(&mut self) -> PlanLog {
+        let mut log = self.store.borrow_mut().log.take().unwrap_or_default();
+        log.others = self.activations() as usize - log.buffers;
+        log
     }
 
     /// The bytes of all weights that were uploaded.
@@ -201,7 +248,7 @@ impl CpuPlan {
 
     /// Activations of this shape.
     pub fn act(&self, rows: usize, cols: usize) -> PlannedAct {
-        let buffer = self.store.borrow_mut().floats(rows * cols);
+        let buffer = self.store.borrow_mut().value(rows, cols);
         PlannedAct { rows, cols, buffer, derived: RefCell::default(), store: self.store.clone() }
     }
 
@@ -273,26 +320,42 @@ impl Backend for CpuPlan {
     fn upload(&mut self, view: View, role: Role) -> Result<PlannedWeight, Error> {
         let (rows, cols, len) = (view.rows(), view.cols(), view.bytes.len());
         let mut weight = PlannedWeight { format: view.format, rows, cols, role };
-        if matches!(role, Role::Norm | Role::Bias) {
-            self.weights.copied += (size_of::<f32>() * rows * cols) as u64;
-            return Ok(weight);
-        }
         let ternary = || role == Role::BitLinear && view.format.name.starts_with("Q2_0") && cols % I2_S.block == 0;
-        if let Some(format) = view.rows_format() {
+        let (bytes, residency) = if matches!(role, Role::Norm | Role::Bias) {
+            let bytes = (size_of::<f32>() * rows * cols) as u64;
+            self.weights.copied += bytes;
+            (bytes, Residency::Copied)
+        } else if let Some(format) = view.rows_format() {
             weight.format = format;
-            self.arena.take(format.size(rows as u64, cols as u64).unwrap_or(0) as usize);
+            let bytes = format.size(rows as u64, cols as u64).unwrap_or(0);
+            self.arena.take(bytes as usize);
+            (bytes, Residency::Copied)
         } else if ternary() {
             weight.format = &I2_S;
-            self.weights.copied += I2_S.size(rows as u64, cols as u64).unwrap_or(0);
+            let bytes = I2_S.size(rows as u64, cols as u64).unwrap_or(0);
+            self.weights.copied += bytes;
+            (bytes, Residency::Copied)
         } else {
             let (copy, repack) = placement(&self.options, &self.executor, &view);
-            match copy {
-                true => self.arena.take(len),
-                false if view.is_mapped() && !self.mapped.insert(view.bytes.as_ptr() as usize) => {}
-                false if view.is_mapped() => self.weights.mapped += len as u64,
-                false => self.weights.held += len as u64,
-            }
             self.weights.repacked += if repack { len as u64 } else { 0 };
+            let residency = match copy {
+                true if repack => Residency::Repacked,
+                true => Residency::Copied,
+                false if view.is_mapped() && !self.mapped.insert(view.bytes.as_ptr() as usize) => Residency::Shared,
+                false if view.is_mapped() => Residency::Mapped,
+                false => Residency::Held,
+            };
+            match residency {
+                Residency::Mapped => self.weights.mapped += len as u64,
+                Residency::Held => self.weights.held += len as u64,
+                Residency::Shared => {}
+                Residency::Copied | Residency::Repacked => self.arena.take(len),
+            }
+            (if residency == Residency::Shared { 0 } else { len as u64 }, residency)
+        };
+        if let Some(log) = &mut self.store.borrow_mut().log {
+            let (format, stored) = (weight.format.name, len as u64);
+            log.weights.push(PlannedTensor { name: view.name, format, role, stored, bytes, residency });
         }
         Ok(weight)
     }
@@ -337,17 +400,22 @@ impl Backend for CpuPlan {
         self.options.activations = precision;
     }
 
-    fn enter(&mut self, _: Stage) {}
+    fn enter(&mut self, stage: Stage) {
+        self.store.borrow_mut().stage = Some(stage);
+    }
 
     fn begin(&mut self, cache: CacheId, batch: &Batch) -> (KvShape, Batch) {
+        self.store.borrow_mut().stage = Some(Stage::Step);
         (self.caches[cache.0 as usize].clone(), batch.clone())
     }
 
     fn finish(&mut self, _: (KvShape, Batch)) -> Result<(), Error> {
+        self.store.borrow_mut().pass += 1;
         Ok(())
     }
 
     fn run(&mut self, op: OpOf<Self>) -> PlannedAct {
+        self.store.borrow_mut().op = op.name();
         match op {
             Op::Embed { table, pass, .. } => self.act(pass.1.tokens().len(), table.cols),
             Op::Linear { w, x } => self.product(w, w.rows, x),

@@ -1,8 +1,9 @@
 //! Whether a model runs slower than it did.
 
 use super::report::median;
-use super::{BenchReport, Budgets, Description, Error, Outcome, Shift, Test, shift};
+use super::{BenchReport, Budgets, Description, Error, Machine, Outcome, Shift, Test, shift};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// A loss of speed beyond this is a regression, unless [`Budgets`] say otherwise.
@@ -26,6 +27,13 @@ pub struct Comparison {
     /// The median of the baseline, if that has such a test.
     pub baseline: Option<f64>,
     pub tokens_per_second: f64,
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What changed since the baseline, and what follows. What is not known is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Change {
     pub ratio: Option<f64>,
     /// The least that it may be, at 95 %.
     pub low: Option<f64>,
@@ -83,22 +91,33 @@ impl Verdict {
 /// # Errors
 /// When the file cannot be read or is none.
 pub fn read(path: &Path) -> Result<BenchReport, Error> {
-    let name = || path.display().to_string();
-    let not = |problem: String| Error::NotAReport { path: name(), problem };
-    let text = trine_tensor::read_small(path, MAX_BYTES).map_err(|error| not(error.to_string()))?;
-    let report: BenchReport = serde_json::from_slice(&text).map_err(|error| not(error.to_string()))?;
+    let not = |problem: String| Error::NotAReport { path: path.display().to_string(), problem };
+    let report: BenchReport = parse(path)?;
     for outcome in &report.results {
         let test = &outcome.test;
-        if outcome.samples.is_empty() || outcome.samples.len() > MOST {
-            return Err(not(format!("{test}: expected 1 to {MOST} samples, found {}", outcome.samples.len())));
-        }
-        let positive = |x: f64| x.is_finite() && x > 0.0;
+        expect_samples(test, outcome.samples.len()).map_err(not)?;
         let bad = |sample: &&super::Sample| !positive(sample.seconds) || !sample.bandwidth.is_none_or(positive);
         if let Some(sample) = outcome.samples.iter().find(bad) {
             return Err(not(format!("{test}: expected samples above zero, found {sample:?}")));
         }
     }
     Ok(report)
+}
+
+/// What the JSON of a file says.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let not = |problem: String| Error::NotAReport { path: path.display().to_string(), problem };
+    let text = trine_tensor::read_small(path, MAX_BYTES).map_err(|error| not(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| not(error.to_string()))
+}
+
+pub(super) fn expect_samples(test: &str, found: usize) -> Result<(), String> {
+    let fits = (1..=MOST).contains(&found);
+    if fits { Ok(()) } else { Err(format!("{test}: expected 1 to {MOST} samples, found {found}")) }
+}
+
+pub(super) fn positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
 }
 
 /// That a report, read from `path`, has one of these tests at least.
@@ -125,10 +144,6 @@ pub fn compare(
     path: &Path,
     budgets: &Budgets,
 ) -> Result<Vec<Comparison>, Error> {
-    let machine = |report: &BenchReport| {
-        let (cpu, cores) = (report.machine.cpu.as_deref().unwrap_or("unknown CPU"), report.machine.cores);
-        format!("{cpu}, cores: {}, {}", cores.map_or("unknown".into(), |n| n.to_string()), report.machine.os)
-    };
     // What a model is, since the same file has many paths, and a path may have another file tomorrow.
     let model = |report: &BenchReport| {
         let Description { architecture, parameters, weights_bytes, .. } = &report.subject;
@@ -136,7 +151,7 @@ pub fn compare(
     };
     let facts = |report: &BenchReport| {
         [
-            ("machine", machine(report)),
+            ("machine", machine(&report.machine)),
             ("model", model(report)),
             ("format", report.subject.format.clone()),
             ("number of threads", format!("{}, for batches {}", report.threads, report.threads_batch)),
@@ -145,51 +160,87 @@ pub fn compare(
             ("precision of activations", report.activations.clone()),
         ]
     };
-    for ((what, expected), (_, found)) in facts(now).into_iter().zip(facts(then)) {
-        if expected != found {
-            return Err(Error::Another { path: path.display().to_string(), what, expected, found });
-        }
-    }
+    same_facts(&facts(now), &facts(then), path)?;
     let same = |now: &Outcome| then.results.iter().find(|then| then.test == now.test);
     Ok(now.results.iter().map(|now| judge(now, same(now), budgets.threshold(&now.test))).collect())
 }
 
+/// A machine in words.
+pub(super) fn machine(machine: &Machine) -> String {
+    let (cpu, cores) = (machine.cpu.as_deref().unwrap_or("unknown CPU"), machine.cores);
+    format!("{cpu}, cores: {}, {}", cores.map_or("unknown".into(), |n| n.to_string()), machine.os)
+}
+
+/// That a report and its baseline, read from `path`, are of the same things.
+pub(super) fn same_facts(now: &[(&'static str, String)], then: &[(&str, String)], path: &Path) -> Result<(), Error> {
+    match now.iter().zip(then).find(|((_, now), (_, then))| now != then) {
+        None => Ok(()),
+        Some(((what, expected), (_, found))) => {
+            let (expected, found) = (expected.clone(), found.clone());
+            Err(Error::Another { path: path.display().to_string(), what, expected, found })
+        }
+    }
+}
+
 fn judge(now: &Outcome, then: Option<&Outcome>, threshold: f64) -> Comparison {
-    let unknown = |verdict| Comparison {
-        test: now.test.clone(),
-        baseline: then.map(|then| then.tokens_per_second),
-        tokens_per_second: now.tokens_per_second,
-        ratio: None,
-        low: None,
-        high: None,
-        p: None,
-        threshold,
-        verdict,
+    let change = match then {
+        Some(then) => Change::of(&now.speeds(), &then.speeds(), threshold, |found| weigh(found, now, then, threshold)),
+        None => Change::unknown(Verdict::NotInBaseline, threshold),
     };
-    let Some(then) = then else { return unknown(Verdict::NotInBaseline) };
-    let Some(found) = shift(&now.speeds(), &then.speeds()) else { return unknown(Verdict::Unclear { more: 1 }) };
-    let Shift { ratio, interval, p } = found;
+    let baseline = then.map(|then| then.tokens_per_second);
+    Comparison { test: now.test.clone(), baseline, tokens_per_second: now.tokens_per_second, change }
+}
+
+/// What else than Trine may have changed, where that decides.
+fn weigh(found: Shift, now: &Outcome, then: &Outcome, threshold: f64) -> Option<Verdict> {
+    let Shift { ratio, interval, .. } = found;
+    let (_, high) = interval?;
     let memory = by_memory(then, now);
     let known = |outcome| bandwidth(outcome).unwrap_or(0.0);
     let other_bandwidth = Verdict::OtherBandwidth { then: known(then), now: known(now) };
-    let verdict = match interval {
-        // Slower than memory explains.
-        Some((_, high)) if high < memory.min(1.0) && ratio < (1.0 - threshold) * memory.min(1.0) => {
-            match (then.foreign(), now.foreign()) {
-                (Some(then), Some(now)) if now <= then + SAME_NOISE => Verdict::Regression,
-                (then, now) => Verdict::OtherNoise { then, now },
-            }
+    // Slower than memory explains.
+    if high < memory.min(1.0) && ratio < (1.0 - threshold) * memory.min(1.0) {
+        return match (then.foreign(), now.foreign()) {
+            (Some(then), Some(now)) if now <= then + SAME_NOISE => Some(Verdict::Regression),
+            (then, now) => Some(Verdict::OtherNoise { then, now }),
+        };
+    }
+    // Faster memory may hide that Trine is slower.
+    let by_memory = high < 1.0 && ratio < 1.0 - threshold || memory > 1.0 + threshold;
+    by_memory.then_some(other_bandwidth)
+}
+
+impl Change {
+    /// Of these speeds, where `weigh` may know better what follows.
+    pub(super) fn of(
+        now: &[f64],
+        then: &[f64],
+        threshold: f64,
+        weigh: impl FnOnce(Shift) -> Option<Verdict>,
+    ) -> Change {
+        let Some(found) = shift(now, then) else { return Change::unknown(Verdict::Unclear { more: 1 }, threshold) };
+        let Shift { ratio, interval, p } = found;
+        let by_interval = || match interval {
+            Some((_, high)) if high < 1.0 && ratio < 1.0 - threshold => Verdict::Regression,
+            Some((_, high)) if high < 1.0 => Verdict::Slower,
+            Some((low, _)) if low > 1.0 => Verdict::Faster,
+            Some((low, high)) if low >= 1.0 - threshold && high <= 1.0 / (1.0 - threshold) => Verdict::NoDifference,
+            interval => Verdict::Unclear { more: more(interval, now.len().min(then.len()), threshold) },
+        };
+        let (low, high) = interval.unzip();
+        Change {
+            ratio: Some(ratio),
+            low,
+            high,
+            p: Some(p),
+            threshold,
+            verdict: weigh(found).unwrap_or_else(by_interval),
         }
-        Some((_, high)) if high < 1.0 && ratio < 1.0 - threshold => other_bandwidth,
-        // Faster memory may hide that Trine is slower.
-        Some(_) if memory > 1.0 + threshold => other_bandwidth,
-        Some((_, high)) if high < 1.0 => Verdict::Slower,
-        Some((low, _)) if low > 1.0 => Verdict::Faster,
-        Some((low, high)) if low >= 1.0 - threshold && high <= 1.0 / (1.0 - threshold) => Verdict::NoDifference,
-        interval => Verdict::Unclear { more: more(interval, now.samples.len().min(then.samples.len()), threshold) },
-    };
-    let (low, high) = interval.unzip();
-    Comparison { ratio: Some(ratio), low, high, p: Some(p), verdict, ..unknown(verdict) }
+    }
+
+    pub(super) fn unknown(verdict: Verdict, threshold: f64) -> Change {
+        Change { ratio: None, low: None, high: None, p: None, threshold, verdict }
+    }
 }
 
 /// Runs that are missing from `n` of each until the interval is as narrow as the threshold: its width goes with the square root of their

@@ -1,16 +1,19 @@
 //! `trine bench ops`: single operations, by each instruction set.
 
+use super::model::print::sentence;
 use crate::exit::{Exit, UsageError};
+use crate::output::{self, OutputFile};
 use crate::report::ReportArgs;
 use crate::{interrupt, measure, progress, units};
 use anyhow::Result;
 use clap::{Args, value_parser};
-use serde_json::json;
+use indicatif::ProgressBar;
 use std::hint::black_box;
-use std::sync::atomic::Ordering::Relaxed;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use trine_kernels::{Table, tables};
-use trine_lab::bench::{OPS, OpCase, OpSizes, median_interval, op_formats};
+use trine_lab::bench::{OPS, OpCase, OpComparison, OpOutcome, OpSizes, OpsReport, Verdict, op_formats};
 
 /// Formats that are measured if none is named.
 const FORMATS: [&str; 6] = ["f32", "f16", "q8_0", "q4_k", "i2_s", "tq2_0"];
@@ -28,6 +31,8 @@ const RUN: Duration = Duration::from_millis(5);
 #[command(after_help = "Examples:\n  \
     trine bench ops\n  \
     trine bench ops gemm --gemm-rows 4096 -r 3\n  \
+    trine bench ops --save-baseline ops.json\n  \
+    trine bench ops --baseline ops.json\n  \
     trine bench ops q4_k i2_s --tokens 1,16 --output md")]
 pub struct Ops {
     /// Operations and formats of matrices [default: all operations, and some formats]
@@ -52,8 +57,24 @@ pub struct Ops {
     #[arg(short, long, visible_alias = "iterations", value_name = "N", default_value_t = 5)]
     #[arg(value_parser = value_parser!(u32).range(1..=1000))]
     repetitions: u32,
+    /// Seconds of runs of an operation by one instruction set, after which it does not run again
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    time_limit: f64,
+    /// Save the results to a file, for --baseline
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+    /// Compare how many times plain Rust each instruction set is with saved results
+    ///
+    /// The exit status is 4 where that is less by more than 10 % and not by chance, and 6 where the runs cannot tell.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     #[command(flatten)]
     report: ReportArgs,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let fits = |seconds: &f64| (0.0..=1e6).contains(seconds);
+    text.parse().ok().filter(fits).ok_or_else(|| "expected seconds from 0 to 1000000".to_owned())
 }
 
 fn side(text: &str) -> Result<usize, String> {
@@ -65,6 +86,12 @@ impl Ops {
     pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
         let names = self.names()?;
+        let then = self.baseline.as_deref().map(OpsReport::read).transpose()?;
+        let save = self.save_baseline.as_deref().map(|file| {
+            output::check_kind(file, "trine")?;
+            OutputFile::new(file, Path::new(""))
+        });
+        let save = save.transpose()?;
         let tables: Vec<&Table> = tables().collect();
         let cases: Vec<(&str, usize)> = names
             .iter()
@@ -74,64 +101,118 @@ impl Ops {
                 tokens.iter().map(move |&tokens| (name.as_str(), tokens as usize))
             })
             .collect();
-        let bar = progress::bar("{msg} {bar:30} {pos}/{len} {eta}", cases.len() as u64).with_message("measuring");
+        let runs = (tables.len() + 1) * (self.repetitions as usize + 1);
+        let bar = progress::bar("{msg} {bar:30} {pos}/{len} {eta}", (cases.len() * runs) as u64);
         let mut results = Vec::new();
-        let mut rows = vec![["operation", "shape", "by", "ms", "95 %", "G/s", "times plain"].map(str::to_owned)];
-        for (name, tokens) in cases {
+        for (i, (name, tokens)) in cases.into_iter().enumerate() {
             let numbers = (1usize << 20).next_multiple_of(self.side);
             let sizes = OpSizes { side: self.side, gemm_rows: self.gemm_rows as usize, tokens, numbers };
             let Some(mut case) = OpCase::new(name, sizes, &tables, self.threads as usize)? else {
                 return Err(unknown(name).into());
             };
-            let bits = |out: &[f32]| out.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
-            let first = bits(case.run(0));
-            let same: Vec<bool> = (0..tables.len()).map(|table| bits(case.run(table)) == first).collect();
-            // All run in turn; the last is plain Rust.
-            let mut times = vec![Vec::new(); tables.len() + 1];
-            for _ in 0..self.repetitions {
-                for (i, times) in times.iter_mut().enumerate() {
-                    if stop.load(Relaxed) {
-                        return Err(trine_lab::bench::Error::Cancelled.into());
+            bar.set_message(case.name.clone());
+            results.extend(self.measure(&mut case, &tables, &bar, &stop)?);
+            bar.set_position(((i + 1) * runs) as u64);
+        }
+        bar.finish_and_clear();
+        let report = OpsReport {
+            trine: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: measure::machine(),
+            threads: self.threads as usize,
+            results,
+        };
+        let compared = match (&then, &self.baseline) {
+            (Some(then), Some(path)) => Some(report.compare(then, path)?),
+            _ => None,
+        };
+        self.print(&report, compared.as_deref())?;
+        if let Some(save) = save {
+            let line = serde_json::to_string(&report)?;
+            save.write(|out| writeln!(out, "{line}"))?;
+        }
+        let is = |holds: fn(Verdict) -> bool| compared.iter().flatten().any(|compared| holds(compared.change.verdict));
+        Ok(if report.results.iter().any(|result| result.same_bits == Some(false)) {
+            Exit::Work
+        } else if is(|verdict| verdict == Verdict::Regression) {
+            Exit::Regression
+        } else if is(Verdict::is_open) {
+            Exit::CannotTell
+        } else {
+            Exit::Done
+        })
+    }
+
+    /// All instruction sets in turn, then plain Rust, again and again.
+    fn measure(
+        &self,
+        case: &mut OpCase,
+        tables: &[&Table],
+        bar: &ProgressBar,
+        stop: &AtomicBool,
+    ) -> Result<Vec<OpOutcome>> {
+        let limit = Duration::from_secs_f64(self.time_limit);
+        let mut bits = Vec::new();
+        let mut times = vec![Vec::new(); tables.len() + 1];
+        let mut spent = vec![Duration::ZERO; tables.len() + 1];
+        for run in 0..=self.repetitions {
+            for (i, times) in times.iter_mut().enumerate() {
+                bar.inc(1);
+                if spent[i] > limit && !times.is_empty() {
+                    continue;
+                }
+                if stop.load(Relaxed) {
+                    return Err(trine_lab::bench::Error::Cancelled.into());
+                }
+                let (start, mut runs) = (Instant::now(), 0);
+                while runs == 0 || run > 0 && start.elapsed() < RUN {
+                    let out = black_box(if i < tables.len() { case.run(i) } else { case.run_plain() });
+                    if run == 0 {
+                        bits.push(out.iter().map(|x| x.to_bits()).collect::<Vec<u32>>());
                     }
-                    let (start, mut runs) = (Instant::now(), 0);
-                    while runs == 0 || start.elapsed() < RUN {
-                        black_box(if i < tables.len() { case.run(i) } else { case.run_plain() });
-                        runs += 1;
-                    }
+                    runs += 1;
+                }
+                spent[i] += start.elapsed();
+                // The first is to warm up, unless it took so long that there is no other.
+                if run > 0 || spent[i] > limit {
                     times.push(start.elapsed().as_secs_f64() / f64::from(runs));
                 }
             }
-            let plain = times[tables.len()].clone();
-            let by = tables.iter().map(|table| table.name).chain(["plain Rust"]);
-            for (i, (by, times)) in by.zip(&times).enumerate() {
-                let found = median_interval(times).expect("one run at least");
-                let ratios: Vec<f64> = plain.iter().zip(times).map(|(plain, time)| plain / time).collect();
-                let ratio = median_interval(&ratios).expect("one run at least");
-                let same = same.get(i).copied();
-                rows.push([
-                    case.name.clone(),
-                    case.shape.clone(),
-                    format!("{by}{}", if same == Some(false) { ", OTHER BITS" } else { "" }),
-                    units::measured(1e3 * found.median),
-                    units::between(1e3 * found.low, 1e3 * found.high, found.confidence),
-                    units::measured(case.work / found.median / 1e9),
-                    units::measured(ratio.median),
-                ]);
-                results.push(json!({
-                    "operation": case.name, "shape": case.shape, "by": by, "seconds": found.median, "low": found.low, "high": found.high,
-                    "confidence": found.confidence, "per_second": case.work / found.median, "times_plain": ratio.median, "same_bits": same,
-                }));
-            }
-            bar.inc(1);
         }
-        bar.finish_and_clear();
-        let differ = results.iter().any(|result| result["same_bits"] == false);
-        let report = json!({
-            "trine": env!("CARGO_PKG_VERSION"), "machine": measure::machine(), "threads": self.threads, "results": results,
+        let by = tables.iter().map(|table| (table.name, true)).chain([("plain Rust", false)]);
+        let outcomes = by.zip(&times).zip(&bits).filter_map(|(((by, is_table), times_by), bits_by)| {
+            OpOutcome::of(case, by, is_table.then(|| *bits_by == bits[0]), times_by, &times[tables.len()])
         });
-        let legend = "G/s: 1e9 multiplications and additions of products, 1e9 numbers of the others, per second; 95 %: interval of the median";
-        self.report.print(&report, &rows, 3, legend)?;
-        Ok(if differ { Exit::Work } else { Exit::Done })
+        Ok(outcomes.collect())
+    }
+
+    fn print(&self, report: &OpsReport, compared: Option<&[OpComparison]>) -> Result<()> {
+        let mut rows =
+            vec![["operation", "shape", "by", "ms", "95 %", "runs", "G/s", "times plain"].map(str::to_owned)];
+        rows.extend(report.results.iter().map(|outcome| {
+            let differs = if outcome.same_bits == Some(false) { ", OTHER BITS" } else { "" };
+            [
+                outcome.operation.clone(),
+                outcome.shape.clone(),
+                format!("{}{differs}", outcome.by),
+                units::measured(1e3 * outcome.seconds),
+                units::between(1e3 * outcome.low, 1e3 * outcome.high, outcome.confidence),
+                outcome.runs.to_string(),
+                units::measured(outcome.per_second / 1e9),
+                units::measured(outcome.times_plain),
+            ]
+        }));
+        let mut json = serde_json::to_value(report)?;
+        json["baseline"] = serde_json::to_value(compared)?;
+        let mut legend = "G/s: 1e9 multiplications and additions of products, 1e9 numbers of the others, per second; 95 %: interval of the median".to_owned();
+        for found in compared.into_iter().flatten() {
+            let OpComparison { operation, shape, by, baseline, times_plain, change } = found;
+            let name = format!("{operation} {shape} by {by}");
+            let samples = report.results.iter().find(|outcome| outcome.name() == name);
+            let samples = samples.map_or(0, |outcome| outcome.ratios.len());
+            let values = [*baseline, Some(*times_plain)];
+            legend += &format!("\n{}", sentence(&name, values, "times plain", change, samples));
+        }
+        self.report.print(&json, &rows, 3, &legend)
     }
 
     fn names(&self) -> Result<Vec<String>, UsageError> {

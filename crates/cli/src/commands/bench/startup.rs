@@ -18,9 +18,10 @@ use trine_lab::bench::{Spread, median_interval};
 use trine_tensor::{File, OpenOptions};
 
 /// What is measured of each start: its key in the report, and a title.
-const MEASURES: [(&str, &str); 4] = [
+const MEASURES: [(&str, &str); 5] = [
     ("load_seconds", "load"),
     ("first_token_seconds", "first token"),
+    ("minor_faults", "minor faults"),
     ("process_seconds", "process"),
     ("peak_memory_bytes", "peak memory"),
 ];
@@ -100,9 +101,10 @@ impl Startup {
                 let (found, spread) = (median_interval(&values), Spread::of(&values));
                 // One start does not vary.
                 let varies = spread.filter(|_| values.len() > 1).and_then(|spread| spread.cv);
-                let shown = |value: f64| match key.ends_with("bytes") {
-                    true => units::bytes(value as u64),
-                    false => format!("{:.1} ms", 1e3 * value),
+                let shown = |value: f64| match key {
+                    "peak_memory_bytes" => units::bytes(value as u64),
+                    "minor_faults" => units::count(value as u64),
+                    _ => format!("{:.1} ms", 1e3 * value),
                 };
                 rows.push([
                     program.to_owned(),
@@ -125,7 +127,8 @@ impl Startup {
             "trine": env!("CARGO_PKG_VERSION"), "machine": measure::machine(), "model": model, "against": self.against, "results": results,
         });
         let mut legend = "95 %: interval of the median, with how sure it is where the starts are too few for that;\n\
-            first token: from the start of loading; process: from its start to its end"
+            first token: from the start of loading; process: from its start to its end;\n\
+            minor faults: between loading and the first token, pages of memory that the system had to find, without its disk"
             .to_owned();
         if !has_cold {
             legend += match files.is_empty() {
@@ -155,7 +158,7 @@ impl Startup {
         let known = |key: &str| timings[key].as_f64().ok_or_else(|| anyhow!("trine run tells no {key}"));
         Ok(json!({
             "load_seconds": known("load_seconds")?, "first_token_seconds": known("load_seconds")? + known("prompt_seconds")?,
-            "process_seconds": seconds, "peak_memory_bytes": timings["peak_memory_bytes"],
+            "process_seconds": seconds, "peak_memory_bytes": timings["peak_memory_bytes"], "minor_faults": timings["minor_faults"],
         }))
     }
 }

@@ -140,6 +140,7 @@ impl EvalKl {
         let start = Instant::now();
         let decoder = open(&self.load, &self.model, self.quiet, &stop)?;
         let options = options(&self.load, &decoder);
+        let placement = decoder.placement().clone();
         let report = if saved {
             let mut saved = SavedLogits::open(&self.reference)?;
             let chunks = saved.chunks(decoder.tokenizer(), most(self.chunks))?;
@@ -163,7 +164,7 @@ impl EvalKl {
                 let file = std::fs::File::open(&self.reference)?;
                 results["reference_sha256"] = json!(Sha256::of_reader(file, || true)?);
             }
-            recorder.record("kl", text, results)?;
+            recorder.record("kl", text, results, &placement)?;
         }
         let mut out = io::stdout().lock();
         if self.json {

@@ -112,6 +112,7 @@ impl EvalPerplexity {
             threads: decoder.placement().threads_batch,
             cache_type: self.load.machine.cache_type,
         };
+        let placement = decoder.placement().clone();
         let (mut runner, _) = decoder.into_parts();
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::bar(BAR, 0) };
         let start = Instant::now();
@@ -128,7 +129,7 @@ impl EvalPerplexity {
             let mut results = serde_json::to_value(&report)?;
             results["context"] = json!(context);
             results["stride"] = json!(stride);
-            recorder.record("perplexity", &self.text, results)?;
+            recorder.record("perplexity", &self.text, results, &placement)?;
         }
         let mut out = io::stdout().lock();
         if self.json {

@@ -1,5 +1,5 @@
 mod load;
-mod print;
+pub mod print;
 mod synthetic;
 
 use crate::exit::{Exit, UsageError};
@@ -280,7 +280,7 @@ impl Model {
         if let Some(profile) = profile {
             profile.finish(false)?;
         }
-        let verdicts: Vec<Verdict> = comparisons.iter().flatten().map(|comparison| comparison.verdict).collect();
+        let verdicts: Vec<Verdict> = comparisons.iter().flatten().map(|comparison| comparison.change.verdict).collect();
         let kept: Vec<Option<bool>> = spent.iter().flatten().map(|spent| spent.kept).collect();
         Ok(if verdicts.contains(&Verdict::Regression) || kept.contains(&Some(false)) {
             Exit::Regression

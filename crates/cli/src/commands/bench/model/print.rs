@@ -4,7 +4,7 @@ use crate::report::ReportFormat;
 use crate::table::Facts;
 use crate::units;
 use std::io::{self, Write};
-use trine_lab::bench::{Against, BenchReport, Comparison, Kl, Spent, Verdict};
+use trine_lab::bench::{Against, BenchReport, Change, Comparison, Kl, Spent, Verdict};
 
 /// What the columns are.
 const LEGEND: &str = "95 %: interval of the median, with how sure it is where the runs are too few for that; GB/s, GOPS: the least that a test reads and multiplies;\n\
@@ -210,25 +210,30 @@ fn counts(report: &BenchReport, form: ReportFormat, out: &mut impl Write) -> io:
 
 /// A test before and after, and what follows, in a sentence.
 fn verdict(comparison: &Comparison, report: &BenchReport) -> String {
-    let Comparison { test, baseline, tokens_per_second: after, .. } = comparison;
-    let Some(before) = baseline else { return format!("{test}: not in the baseline") };
+    let Comparison { test, baseline, tokens_per_second, change } = comparison;
+    let samples =
+        report.results.iter().find(|outcome| outcome.test == *test).map_or(0, |outcome| outcome.samples.len());
+    sentence(test, [*baseline, Some(*tokens_per_second)], "tokens/s", change, samples)
+}
+
+/// What was measured before and now, as often as `samples`, and what follows.
+pub fn sentence(name: &str, values: [Option<f64>; 2], unit: &str, change: &Change, samples: usize) -> String {
+    let [Some(before), Some(after)] = values.map(|value| value.map(units::measured)) else {
+        return format!("{name}: not in the baseline");
+    };
     let signed = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
-    let range = match (comparison.low, comparison.high) {
+    let range = match (change.low, change.high) {
         (Some(low), Some(high)) => format!(" [{} to {}]", signed(low), signed(high)),
         _ => String::new(),
     };
-    let change = comparison.ratio.map(signed).unwrap_or_default();
-    let (before, after) = (units::measured(*before), units::measured(*after));
-    let samples =
-        report.results.iter().find(|outcome| outcome.test == *test).map_or(0, |outcome| outcome.samples.len());
-    let says = match comparison.verdict {
+    let says = match change.verdict {
         Verdict::Regression => "a regression".to_owned(),
         Verdict::Slower => "slower".to_owned(),
         Verdict::Faster => "faster".to_owned(),
         Verdict::NoDifference => "no difference found".to_owned(),
         Verdict::NotInBaseline => "not in the baseline".to_owned(),
         Verdict::Unclear { more } => {
-            let (limit, more) = (comparison.threshold * 100.0, units::plural(more as u64, "more run"));
+            let (limit, more) = (change.threshold * 100.0, units::plural(more as u64, "more run"));
             let samples = units::plural(samples as u64, "run");
             format!("cannot tell {limit:.0} % apart with {samples}: needs {more}")
         }
@@ -242,5 +247,6 @@ fn verdict(comparison: &Comparison, report: &BenchReport) -> String {
             format!("cannot tell: memory gave {then} GB/s then and {now} GB/s now")
         }
     };
-    format!("{test}: {before} tokens/s before, {after} now, {change}{range}: {says}")
+    let change = change.ratio.map(signed).unwrap_or_default();
+    format!("{name}: {before} {unit} before, {after} now, {change}{range}: {says}")
 }

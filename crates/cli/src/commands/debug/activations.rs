@@ -1,9 +1,11 @@
+//! `trine debug activations`: hidden states of a text.
+
 use crate::exit::Exit;
 use crate::load::LoadArgs;
 use crate::output;
 use crate::{input, interrupt, units};
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,28 +13,6 @@ use trine_backend::CacheType;
 use trine_model::runner::{Output, Sequences, Want};
 use trine_tensor::format::F32;
 use trine_tensor::{TensorInfo, safetensors};
-
-/// Look inside of a model
-#[derive(Args)]
-#[command(after_help = "Example:\n  \
-    trine debug activations model.gguf \"Once upon a time\" -o a.safetensors")]
-pub struct Debug {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    Activations(Activations),
-}
-
-impl Debug {
-    pub fn run(self) -> Result<Exit> {
-        match self.what {
-            What::Activations(command) => command.run(),
-        }
-    }
-}
 
 /// Write the hidden states of a text, layer by layer, as safetensors
 ///
@@ -66,7 +46,7 @@ pub struct Activations {
 }
 
 impl Activations {
-    fn run(self) -> Result<Exit> {
+    pub fn run(self) -> Result<Exit> {
         let stop = interrupt::flag()?;
         output::check_new(&self.output, self.force, "pass --force to replace it")?;
         let text = self.text.map_or_else(input::text, Ok)?;
