@@ -120,6 +120,10 @@ fn suggest_option(error: &mut clap::Error, mut command: Command) {
     if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| names.contains(&&*typed)) {
         return advise(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*instead).into()]));
     }
+    // llama-quantize takes the format as its last argument.
+    if command.get_name() == "quantize" && !typed.starts_with('-') {
+        return advise(ContextKind::SuggestedArg, ContextValue::String(format!("--format {typed}")));
+    }
     let Some((_, ours)) = OPTIONS_ELSEWHERE.iter().find(|(other, _)| *other == typed) else { return };
     let has =
         |arg: &Arg| arg.get_long() == Some(ours) || arg.get_visible_aliases().is_some_and(|names| names.contains(ours));

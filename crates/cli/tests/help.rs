@@ -174,6 +174,7 @@ fn a_foreign_option_names_ours_and_a_negative_number_is_a_value() {
         (&["run", "x", "y", "--lora", "z"], "LoRA adapters are not supported"),
         (&["tune", "x", "--dry-run"], "unexpected argument '--dry-run'"),
         (&["quantize", "x", "y", "-q"], "unexpected argument '-q'"),
+        (&["quantize", "x", "y", "Q4_K_M"], "'--format Q4_K_M'"),
         (&["compare", "x", "y", "z", "--seperator", "a"], "unexpected argument '--seperator'"),
         (&["run", "x", "y", "--temprature", "1"], "a similar argument exists: '--temperature'"),
         (&["batch", "x", "y", "z", "--seed", "-1"], "invalid value '-1' for '--seed"),
