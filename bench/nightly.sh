@@ -4,8 +4,9 @@
 #     bench/nightly.sh path/to/trine OUT [BUDGETS.toml]
 #
 # OUT keeps the records of all nights, and the baseline of the first; delete OUT/baseline-*.json after a change of speed that is meant. MODELS names
-# other models than the embedded one, and synthetic ones as shape:format. The exit status is that of `trine bench`: 4 if something became slower, or
-# a limit of the budgets was not kept, 6 if that cannot be told. For a commit in the records, build with TRINE_COMMIT=$(git rev-parse HEAD).
+# other models than the embedded one, separated by spaces: files, folders, and synthetic ones as shape:format. The exit status is that of
+# `trine bench`: 4 if something became slower, or a limit of the budgets was not kept, 6 if that cannot be told, and another if something was not
+# measured. For a commit in the records, build with TRINE_COMMIT=$(git rev-parse HEAD).
 set -euo pipefail
 trine=$(realpath "$1") out=$2 budgets=${3:-}
 mkdir -p "$out"
@@ -19,12 +20,23 @@ against() {
     [ ! -e "$1" ] || compare=(--baseline "$1")
 }
 
-# Runs Trine, and keeps its exit status if it is worse than those before.
+# How bad an exit status is: nothing was measured, something became slower, that cannot be told, all is well.
+rank() {
+    case $1 in
+        0) echo 0 ;;
+        6) echo 1 ;;
+        4) echo 2 ;;
+        *) echo 3 ;;
+    esac
+}
+
+# Runs Trine, and keeps its exit status if it is worse than those before. What went wrong is in the report, too.
 guard() {
     local status=0
-    "$trine" "$@" || status=$?
-    [ "$status" -le "$worst" ] || [ "$worst" = 4 ] || worst=$status
-    [ "$status" != 4 ] || worst=4
+    "$trine" "$@" 2> "$out/errors.log" || status=$?
+    cat "$out/errors.log" >&2
+    [ "$(rank "$status")" != 3 ] || sed 's/^/    /' "$out/errors.log"
+    [ "$(rank "$status")" -le "$(rank "$worst")" ] || worst=$status
 }
 
 {
@@ -38,7 +50,7 @@ guard() {
     for model in ${MODELS:-embedded:stories 1.1b:q4_k_m 2b4t:i2_s}; do
         name=${model##*/} baseline=$out/baseline-${model//[\/:]/-}.json
         case $model in
-            *.gguf | embedded:*) args=("$model") ;;
+            *.gguf | embedded:* | */*) args=("$model") ;;
             *) args=(--shape "${model%%:*}" --format "${model#*:}") ;;
         esac
         echo

@@ -291,7 +291,7 @@ pub fn tuning_file(file: &File) -> Result<PathBuf> {
     let Machine { cpu, cores, .. } = crate::measure::machine();
     let machine = format!("{} {}", cpu.unwrap_or_default(), cores.unwrap_or_default()).to_lowercase();
     let words: Vec<&str> = machine.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let model: String = file.fingerprint()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let model: String = file.description_fingerprint()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(tuning_folder()?.join(format!("{model}-{}.toml", words.join("-"))))
 }
 

@@ -166,9 +166,10 @@ fn of_facade(error: &trine::Error) -> Diagnosis {
         Error::Model(error) => of_model(error),
         Error::Engine(error) => of_engine(error),
         Error::Grammar(error) => of_grammar(error),
-        Error::MemoryLimit { .. } => {
-            (Exit::Work, Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context, --batch or --parallel"))
-        }
+        Error::MemoryLimit { .. } => (
+            Exit::Work,
+            Some("raise --mem-limit or TRINE_MEM_LIMIT, or lower --context, --batch or the number of sequences"),
+        ),
         Error::ControlGroup { .. } => (
             Exit::Work,
             Some("raise the memory limit of the control group or container, or lower --context, --batch or --parallel"),

@@ -57,7 +57,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
 ];
 
 /// Options of llama.cpp, Ollama, transformers and vLLM, and ours for the same.
-const OPTIONS_ELSEWHERE: [(&str, &str); 26] = [
+const OPTIONS_ELSEWHERE: [(&str, &str); 30] = [
     ("--n-predict", "max-tokens"),
     ("--predict", "max-tokens"),
     ("--num-predict", "max-tokens"),
@@ -84,11 +84,15 @@ const OPTIONS_ELSEWHERE: [(&str, &str); 26] = [
     ("--json-schema-file", "json-schema"),
     ("--chat-template-file", "template"),
     ("--system-prompt", "system"),
+    ("--outtype", "format"),
+    ("--type", "format"),
+    ("-p", "prefill"),
+    ("-n", "decode"),
 ];
 
 /// Options of these programs that no command has, and what is there instead.
 const ABSENT: [(&[&str], &str); 4] = [
-    (&["-m", "--model"], "the model is the first argument, without an option: `trine run MODEL`"),
+    (&["-m", "--model"], "the model is the first argument, without an option"),
     (&["-p", "--prompt"], "the prompt is the argument after the model: `trine run MODEL 'Once upon a time'`"),
     (
         &["-ngl", "--gpu-layers", "--n-gpu-layers", "--tensor-split", "--main-gpu"],
@@ -117,18 +121,22 @@ fn suggest_option(error: &mut clap::Error, mut command: Command) {
         error.insert(kind, value);
         error.insert(ContextKind::Usage, usage.clone());
     };
+    let has = |ours: &str| {
+        let is = |arg: &Arg| {
+            arg.get_long() == Some(ours) || arg.get_visible_aliases().is_some_and(|names| names.contains(&ours))
+        };
+        command.get_arguments().any(is)
+    };
+    let mut meant = OPTIONS_ELSEWHERE.iter().filter(|(other, _)| *other == typed).map(|(_, ours)| *ours);
+    if let Some(ours) = meant.find(|ours| has(ours)) {
+        return advise(ContextKind::SuggestedArg, ContextValue::String(format!("--{ours}")));
+    }
     if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| names.contains(&&*typed)) {
         return advise(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*instead).into()]));
     }
     // llama-quantize takes the format as its last argument.
     if command.get_name() == "quantize" && !typed.starts_with('-') {
-        return advise(ContextKind::SuggestedArg, ContextValue::String(format!("--format {typed}")));
-    }
-    let Some((_, ours)) = OPTIONS_ELSEWHERE.iter().find(|(other, _)| *other == typed) else { return };
-    let has =
-        |arg: &Arg| arg.get_long() == Some(ours) || arg.get_visible_aliases().is_some_and(|names| names.contains(ours));
-    if command.get_arguments().any(has) {
-        advise(ContextKind::SuggestedArg, ContextValue::String(format!("--{ours}")));
+        advise(ContextKind::SuggestedArg, ContextValue::String(format!("--format {typed}")));
     }
 }
 

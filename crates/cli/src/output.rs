@@ -30,16 +30,16 @@ pub fn check_new(path: &Path, force: bool, hint: &'static str) -> Result<(), Usa
     Ok(())
 }
 
-/// Checks that a file of JSON replaces only what was written as such a file: `first` is the key with which one begins.
+/// Checks that a file replaces only what was written as such a file: `begin` is what one begins with, white space left out.
 ///
 /// # Errors
 /// When there is another file at the path.
-pub fn check_kind(path: &Path, first: &str) -> Result<(), UsageError> {
-    let mut begin = Vec::new();
-    let read = |file: File| file.take(64).read_to_end(&mut begin);
+pub fn check_kind(path: &Path, begin: &str) -> Result<(), UsageError> {
+    let mut found = Vec::new();
+    let read = |file: File| file.take(64).read_to_end(&mut found);
     let is_other = path.is_file() && File::open(path).and_then(read).is_ok_and(|n| n > 0);
-    let begin: String = String::from_utf8_lossy(&begin).split_whitespace().collect();
-    if is_other && !begin.starts_with(&format!("{{\"{first}\":")) {
+    let found: String = String::from_utf8_lossy(&found).split_whitespace().collect();
+    if is_other && !found.starts_with(begin) {
         let message = format!("{}: expected no file, or one that this option wrote, found another", path.display());
         return Err(UsageError { message, hint: "choose another name" });
     }

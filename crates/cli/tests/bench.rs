@@ -192,7 +192,12 @@ fn records_are_shown_with_what_changed() {
     assert_eq!(some.out.lines().count(), 3, "{}", some.out);
     assert_eq!(bench(&["history", "--model", "other", "--json"]).json()["results"].as_array().unwrap().len(), 0);
     let svg = folder.path().join("trend.svg");
-    assert_eq!(bench(&["history", "--svg", svg.to_str().unwrap()]).code, 0);
+    for _ in 0..2 {
+        assert_eq!(bench(&["history", "--svg", svg.to_str().unwrap()]).code, 0);
+    }
+    // It replaces pictures alone.
+    let refused = bench(&["history", "--svg", &model]);
+    assert!(refused.code == 2 && refused.err.contains("found another"), "{}", refused.err);
     let svg = std::fs::read_to_string(&svg).unwrap();
     assert!(svg.contains("<polyline") && svg.contains("tg4") && svg.contains("pp16"), "{svg}");
     let records = std::fs::read_to_string(folder.path().join("trine/bench.jsonl")).unwrap();

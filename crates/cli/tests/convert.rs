@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{golden, llama, run, trine, trine_with};
+use common::{changed, golden, llama, run, spoil, trine, trine_with};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -117,6 +117,11 @@ fn parts_of_a_model_are_merged_again() {
     assert!(one["files"][0].as_str().unwrap().ends_with("whole-1.5.gguf"), "{one}");
     done(&["merge", files[1].as_str().unwrap(), &at("whole.gguf")]);
     assert!(done(&["diff", &llama(), &at("whole.gguf")]).out.contains("the same model"));
+    let spoiled = changed(folder.path(), "spoiled.gguf", |_, tensors| spoil(tensors));
+    for (first, second, code) in [(&llama(), &spoiled, 5), (&spoiled, &llama(), 5), (&spoiled, &spoiled, 0)] {
+        let ran = trine_with(&["diff", first, second]);
+        assert_eq!(ran.code, code, "{first} {second}: {} {}", ran.out, ran.err);
+    }
     std::fs::remove_file(files[2].as_str().unwrap()).unwrap();
     let missing = trine_with(&["merge", files[0].as_str().unwrap(), &at("b.gguf")]);
     assert!(missing.code != 0 && !Path::new(&at("b.gguf")).exists(), "{}", missing.err);

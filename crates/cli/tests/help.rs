@@ -153,6 +153,8 @@ fn a_mistyped_or_foreign_command_names_ours() {
         let ran = trine_with(&[typed]);
         assert!(ran.code == 2 && ran.err.contains(&format!("'{meant}'")), "{typed}: {}", ran.err);
     }
+    let ran = trine_with(&["bench", "opps"]);
+    assert!(ran.code == 2 && ran.err.contains("did you mean ops?"), "{}", ran.err);
     let ran = trine_with(&["eval", "compare", "a", "b"]);
     assert!(ran.code == 2 && ran.err.contains("'trine compare'"), "{}", ran.err);
 }
@@ -174,6 +176,8 @@ fn a_foreign_option_names_ours_and_a_negative_number_is_a_value() {
         (&["run", "x", "y", "--lora", "z"], "LoRA adapters are not supported"),
         (&["tune", "x", "--dry-run"], "unexpected argument '--dry-run'"),
         (&["quantize", "x", "y", "-q"], "unexpected argument '-q'"),
+        (&["bench", "x", "-p", "512"], "'--prefill'"),
+        (&["convert", "--outtype", "f16", "x", "y"], "'--format'"),
         (&["quantize", "x", "y", "Q4_K_M"], "'--format Q4_K_M'"),
         (&["compare", "x", "y", "z", "--seperator", "a"], "unexpected argument '--seperator'"),
         (&["run", "x", "y", "--temprature", "1"], "a similar argument exists: '--temperature'"),

@@ -158,8 +158,9 @@ fn distance(a: &View, b: &View) -> Distance {
         b.decode_row(row, &mut y);
         for (&x, &y) in x.iter().zip(&y) {
             let (x, y) = (f64::from(x), f64::from(y));
-            let error = x - y;
-            max_abs = max_abs.max(error.abs());
+            // Equal infinities differ by nothing, and so do two NaN; one differs from every number.
+            let error = if x == y || x.is_nan() && y.is_nan() { 0.0 } else { x - y };
+            max_abs = max_abs.max(if error.is_nan() { f64::INFINITY } else { error.abs() });
             squares[0] += x * x;
             squares[1] += y * y;
             squares[2] += error * error;

@@ -237,11 +237,26 @@ impl Options {
         })
     }
 
+    /// Refuses a context that the model does not have.
+    pub(crate) fn check_context(&self, spec: &Spec) -> Result<(), Error> {
+        let most = spec.context_length;
+        match self.engine.context.filter(|context| !(1..=most).contains(context)) {
+            Some(asked) => Err(trine_engine::Error::Context { asked, most }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a model that takes more memory than [`Options::memory_limit`].
+    pub(crate) fn check_limit(&self, needed: Memory) -> Result<(), Error> {
+        match self.memory_limit.filter(|&limit| needed.total() > limit) {
+            Some(limit) => Err(Error::MemoryLimit { limit, needed }),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a model that takes more memory than it may.
     pub(crate) fn check_limits(&self, needed: Memory) -> Result<(), Error> {
-        if let Some(limit) = self.memory_limit.filter(|&limit| needed.total() > limit) {
-            return Err(Error::MemoryLimit { limit, needed });
-        }
+        self.check_limit(needed)?;
         Room::read().map_or(Ok(()), |room| check_group(needed, room))
     }
 
@@ -260,10 +275,7 @@ impl Options {
         if spec.arch.encoder && matches!(want, Want::Logits) {
             return Err(trine_engine::Error::Encoder { arch: spec.arch.name() }.into());
         }
-        let most = spec.context_length;
-        if let Some(asked) = self.engine.context.filter(|context| !(1..=most).contains(context)) {
-            return Err(trine_engine::Error::Context { asked, most }.into());
-        }
+        self.check_context(&spec)?;
         let mut language = self.language(&file)?;
         language.warnings.extend(spec.warnings.iter().cloned());
         language.warnings.extend_from_slice(file.warnings());

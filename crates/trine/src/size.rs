@@ -138,10 +138,12 @@ impl Options {
     /// Each weight and value of [`Options::plan`], and where it will lie.
     ///
     /// # Errors
-    /// Those of [`Options::plan`].
+    /// Those of [`Options::plan`], and when the model lacks such a context or takes more than [`Options::memory_limit`].
     pub fn plan_log(&self, file: &File) -> Result<PlanLog, Error> {
         let spec = Spec::of(file).map_err(|error| error.at(file.path()))?;
-        let (_, device) = self.plan_of(file, &spec, spec.arch.encoder)?;
+        self.check_context(&spec)?;
+        let (memory, device) = self.plan_of(file, &spec, spec.arch.encoder)?;
+        self.check_limit(memory)?;
         let work = self.workload(&spec, spec.arch.encoder);
         Ok(trine_model::plan_log(file, &spec, &self.planned_on(&device), &work)?)
     }

@@ -145,6 +145,8 @@ fn each_weight_and_value_has_its_place_in_the_plan() {
     for when in [When::Off, When::On] {
         (options.device.cpu.huge_pages, options.device.cpu.repack) = (when, when);
         let (plan, log) = (options.plan(&file).unwrap(), options.plan_log(&file).unwrap());
+        let small = Options { memory_limit: Some(plan.total() - 1), ..options.clone() };
+        assert!(small.plan_log(&file).unwrap_err().to_string().contains("limit"));
         assert_eq!((log.buffers + log.others) as u64, plan.activations);
         assert_eq!(log.values.iter().map(|value| value.allocated).sum::<usize>(), log.buffers);
         assert!(

@@ -131,7 +131,8 @@ fn print(diff: &Diff, out: &mut impl Write) -> Result<()> {
     };
     let described = match diff.descriptions.len() {
         0 => String::new(),
-        n => format!("; {} that describe the files differ", units::plural(n as u64, "key")),
+        1 => "; a key that describes the files differs".to_owned(),
+        n => format!("; {n} keys that describe the files differ"),
     };
     writeln!(out, "{words}: {same} of {} tensors equal{described}", diff.tensors.len())?;
     Ok(())

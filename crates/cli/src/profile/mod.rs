@@ -68,7 +68,7 @@ pub struct Profiling {
 impl Profiling {
     /// Checks that the file can be written, and is not a file of the input.
     pub fn new(path: &Path, depth: ProfileDepth, work: Work, input: &Path) -> Result<Profiling> {
-        output::check_kind(path, "displayTimeUnit")?;
+        output::check_kind(path, r#"{"displayTimeUnit":"#)?;
         let file = Some(OutputFile::new(path, input)?);
         let (phase, thread) = match work {
             Work::Engine => (PREFILL, "engine"),

@@ -105,15 +105,23 @@ impl OpsReport {
         Ok(report)
     }
 
-    /// Compares what each instruction set gains over plain Rust with the same of `then`, which was read from `path`.
+    /// Checks that `then`, which was read from `path`, is of the same machine and number of threads.
     ///
     /// # Errors
-    /// When the two are of other machines or numbers of threads, or `then` has none of these operations.
-    pub fn compare(&self, then: &OpsReport, path: &Path) -> Result<Vec<OpComparison>, Error> {
+    /// When it is not.
+    pub fn check_same(&self, then: &OpsReport, path: &Path) -> Result<(), Error> {
         let facts = |report: &OpsReport| {
             [("machine", machine(&report.machine)), ("number of threads", report.threads.to_string())]
         };
-        same_facts(&facts(self), &facts(then), path)?;
+        same_facts(&facts(self), &facts(then), path)
+    }
+
+    /// Compares what each instruction set gains over plain Rust with the same of `then`, which was read from `path`.
+    ///
+    /// # Errors
+    /// Those of [`OpsReport::check_same`], or when `then` has none of these operations.
+    pub fn compare(&self, then: &OpsReport, path: &Path) -> Result<Vec<OpComparison>, Error> {
+        self.check_same(then, path)?;
         let same = |now: &OpOutcome| then.results.iter().find(|then| then.name() == now.name());
         if !self.results.iter().any(|now| same(now).is_some()) {
             let names = |report: &OpsReport| report.results.iter().map(OpOutcome::name).collect::<Vec<_>>().join(", ");

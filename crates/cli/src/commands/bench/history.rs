@@ -2,7 +2,7 @@
 
 use super::{model::record_path, trend};
 use crate::exit::{Exit, UsageError};
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::report::ReportArgs;
 use crate::{table, units};
 use anyhow::{Context, Result};
@@ -75,6 +75,9 @@ impl History {
                     "steal": outcome.steal, "others": outcome.others,
                 }));
             }
+        }
+        if let Some(svg) = &self.svg {
+            output::check_kind(svg, "<svg")?;
         }
         let drawn = self.svg.as_deref().map(|svg| OutputFile::new(svg, &path)).transpose()?;
         let first = self.last.map_or(0, |last| rows.len().saturating_sub(last));

@@ -66,6 +66,11 @@ enum Part {
     History(history::History),
 }
 
+/// The names of parts.
+pub fn parts() -> impl Iterator<Item = &'static str> {
+    ["startup", "scaling", "batching", "bandwidth", "ops", "quantize", "history"].into_iter()
+}
+
 impl Bench {
     pub fn run(self) -> Result<Exit> {
         match self.part {

@@ -88,7 +88,7 @@ impl Ops {
         let names = self.names()?;
         let then = self.baseline.as_deref().map(OpsReport::read).transpose()?;
         let save = self.save_baseline.as_deref().map(|file| {
-            output::check_kind(file, "trine")?;
+            output::check_kind(file, r#"{"trine":"#)?;
             OutputFile::new(file, Path::new(""))
         });
         let save = save.transpose()?;
@@ -103,7 +103,16 @@ impl Ops {
             .collect();
         let runs = (tables.len() + 1) * (self.repetitions as usize + 1);
         let bar = progress::bar("{msg} {bar:30} {pos}/{len} {eta}", (cases.len() * runs) as u64);
-        let mut results = Vec::new();
+        let mut report = OpsReport {
+            trine: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: measure::machine(),
+            threads: self.threads as usize,
+            results: Vec::new(),
+        };
+        let then = then.as_ref().zip(self.baseline.as_deref());
+        if let Some((then, path)) = then {
+            report.check_same(then, path)?;
+        }
         for (i, (name, tokens)) in cases.into_iter().enumerate() {
             let numbers = (1usize << 20).next_multiple_of(self.side);
             let sizes = OpSizes { side: self.side, gemm_rows: self.gemm_rows as usize, tokens, numbers };
@@ -111,20 +120,11 @@ impl Ops {
                 return Err(unknown(name).into());
             };
             bar.set_message(case.name.clone());
-            results.extend(self.measure(&mut case, &tables, &bar, &stop)?);
+            report.results.extend(self.measure(&mut case, &tables, &bar, &stop)?);
             bar.set_position(((i + 1) * runs) as u64);
         }
         bar.finish_and_clear();
-        let report = OpsReport {
-            trine: env!("CARGO_PKG_VERSION").to_owned(),
-            machine: measure::machine(),
-            threads: self.threads as usize,
-            results,
-        };
-        let compared = match (&then, &self.baseline) {
-            (Some(then), Some(path)) => Some(report.compare(then, path)?),
-            _ => None,
-        };
+        let compared = then.map(|(then, path)| report.compare(then, path)).transpose()?;
         self.print(&report, compared.as_deref())?;
         if let Some(save) = save {
             let line = serde_json::to_string(&report)?;

@@ -7,7 +7,7 @@ use crate::machine::MachineArgs;
 use crate::output::{self, OutputFile};
 use crate::profile::{ProfileDepth, Profiling, Work};
 use crate::report::{ReportArgs, ReportFormat};
-use crate::{interrupt, measure, progress, report, table};
+use crate::{interrupt, measure, near, progress, report, table};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
@@ -236,8 +236,9 @@ impl Model {
         }
         let profiling = |file| Profiling::new(file, self.profile_depth, Work::Engine, &path);
         let profile = self.profile.as_deref().map(profiling).transpose()?;
-        let save =
-            |file| output::check_kind(file, "trine").map_err(Into::into).and_then(|()| OutputFile::new(file, &path));
+        let save = |file| {
+            output::check_kind(file, r#"{"trine":"#).map_err(Into::into).and_then(|()| OutputFile::new(file, &path))
+        };
         let save = self.save_baseline.as_deref().map(save).transpose()?;
         let recorder = profile.as_ref().map(|profile| &profile.recorder);
         let report = self.measure(&path, synthetic, &tests, &stop, recorder)?;
@@ -302,7 +303,10 @@ impl Model {
         };
         let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
         if is_word && !path.exists() {
-            let message = format!("expected a model file or its folder, found the word `{}`", path.display());
+            let word = path.display().to_string();
+            let part = near::best(&word, super::parts()).map(|part| format!(", did you mean {part}?"));
+            let part = part.unwrap_or_default();
+            let message = format!("expected a model file or its folder, found the word `{word}`{part}");
             let hint = "--shape NAME measures a synthetic model; `trine bench --help` lists what else is measured";
             return Err(UsageError { message, hint }.into());
         }
