@@ -39,6 +39,9 @@ fn a_folder_becomes_a_file_that_answers_alike() {
     done(&["quantize", &at("a.gguf"), &at("d.gguf"), "--format", "q8_0"]);
     let bytes = |name: &str| std::fs::read(at(name)).unwrap();
     assert!(bytes("b.gguf") == bytes("c.gguf"));
+    // A folder of safetensors files is the same model.
+    done(&["convert", trine::EMBEDDED, &at("folder")]);
+    done(&["diff", trine::EMBEDDED, &at("folder")]);
     let same = done(&["diff", &at("b.gguf"), &at("d.gguf"), "--json"]).json();
     assert_eq!(same["tensors"].as_array().unwrap().iter().filter(|tensor| tensor["max_abs"] != 0.0).count(), 0);
 }

@@ -108,14 +108,20 @@ fn keys(first: &GgufModel, second: &GgufModel) -> Vec<KeyDiff> {
     // Where files are from does not make models differ.
     let [a, b] = [first, second].map(|model| without_receipt(model.metadata()));
     let all = a.iter().map(|(key, _)| key).chain(b.iter().map(|(key, _)| key).filter(|key| a.get(key).is_none()));
-    let differs = all.filter(|key| a.get(key) != b.get(key));
+    let [a, b] = [&a, &b].map(|metadata| |key: &str| metadata.get(key).filter(|value| !says_nothing(key, value)));
+    let differs = all.filter(|key| a(key) != b(key));
     differs
         .map(|key| {
-            let (key, a, b) = (key.to_owned(), a.get(key), b.get(key));
+            let (key, a, b) = (key.to_owned(), a(key), b(key));
             let describe = |value: Option<&Value>, other| value.map(|value| describe(value, other));
             KeyDiff { key, first: describe(a, b), second: describe(b, a) }
         })
         .collect()
+}
+
+/// Whether a value says what its absence says.
+fn says_nothing(key: &str, value: &Value) -> bool {
+    key.ends_with(".rope.scaling.type") && *value == Value::String("none".into())
 }
 
 /// A value in a line, from about where it differs from another.
