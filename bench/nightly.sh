@@ -8,6 +8,7 @@
 # `trine bench`: 4 if something became slower, or a limit of the budgets was not kept, 6 if that cannot be told, and another if something was not
 # measured. For a commit in the records, build with TRINE_COMMIT=$(git rev-parse HEAD).
 set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: bench/nightly.sh path/to/trine OUT [BUDGETS.toml]" >&2; exit 2; }
 trine=$(realpath "$1") out=$2 budgets=${3:-}
 mkdir -p "$out"
 out=$(realpath "$out")
@@ -46,7 +47,7 @@ guard() {
     echo
     echo "## Memory"
     echo
-    "$trine" bench bandwidth --output md
+    guard bench bandwidth --output md
     for model in ${MODELS:-embedded:stories 1.1b:q4_k_m 2b4t:i2_s}; do
         name=${model##*/} baseline=$out/baseline-${model//[\/:]/-}.json
         case $model in
@@ -62,7 +63,7 @@ guard() {
     echo
     echo "## Start"
     echo
-    "$trine" bench startup --output md
+    guard bench startup --output md
     echo
     echo "## Operations"
     echo
@@ -73,7 +74,7 @@ guard() {
     echo
     echo "![Speed of each test, as a part of its first record](trend.svg)"
     echo
-    "$trine" bench history --last 40 --svg "$out/trend.svg" --output md
+    guard bench history --last 40 --svg "$out/trend.svg" --output md
 } > "$report.partial"
 mv "$report.partial" "$report"
 echo "$report"
