@@ -12,7 +12,7 @@ mod trend;
 
 use crate::exit::Exit;
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand};
 pub use model::ItlTarget;
 
 /// Measure the speed of a model, and the limits of the machine
@@ -67,8 +67,9 @@ enum Part {
 }
 
 /// The names of parts.
-pub fn parts() -> impl Iterator<Item = &'static str> {
-    ["startup", "scaling", "batching", "bandwidth", "ops", "quantize", "history"].into_iter()
+fn parts() -> Vec<String> {
+    let command = Part::augment_subcommands(Command::new("bench"));
+    command.get_subcommands().map(|part| part.get_name().to_owned()).collect()
 }
 
 impl Bench {

@@ -304,8 +304,9 @@ impl Model {
         let is_word = path.extension().is_none() && path.components().count() == 1 && path != Path::new(EMBEDDED);
         if is_word && !path.exists() {
             let word = path.display().to_string();
-            let part = near::best(&word, super::parts()).map(|part| format!(", did you mean {part}?"));
-            let part = part.unwrap_or_default();
+            let parts = super::parts();
+            let part = near::best(&word, parts.iter().map(String::as_str));
+            let part = part.map_or(String::new(), |part| format!(", did you mean {part}?"));
             let message = format!("expected a model file or its folder, found the word `{word}`{part}");
             let hint = "--shape NAME measures a synthetic model; `trine bench --help` lists what else is measured";
             return Err(UsageError { message, hint }.into());
